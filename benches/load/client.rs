@@ -118,6 +118,11 @@ impl Load {
         Self { requests: vec![request], ..Self::default() }
     }
 
+    /// One more request, after the others.
+    pub fn add(&mut self, request: Vec<u8>) {
+        self.requests.push(request);
+    }
+
     /// Refreshes these sessions in turn, each along its own chain.
     pub fn refreshing(tokens: &[String], follow: bool) -> Self {
         let request = |token: &String| {

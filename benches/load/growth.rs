@@ -52,9 +52,7 @@ impl Bench {
     /// By logins, refreshes, code flows, and tokens for a back end's users.
     pub(crate) async fn growth(&self, backend: &str, figures: &mut Vec<Figure>) -> Result<()> {
         // Passwords are not what is measured.
-        let settings =
-            [("PROPUSK_PASSWORDS__MEMORY_KIB", "64"), ("PROPUSK_PASSWORDS__ITERATIONS", "1")];
-        let site = self.site_with(backend, "growth", &settings).await?;
+        let site = self.site_with(backend, "growth", &logins::CHEAP_PASSWORDS).await?;
         oauth::seed(&site).await?;
         back_ends::seed(&site).await?;
         let refreshes = self.refreshing(&self.seed(&site, SESSIONS, 0).await?, true);

@@ -1,14 +1,24 @@
-//! Logins: how many there can be, and what they leave to other requests.
+//! Logins: how many there can be, what they leave to other requests, and whether a million users
+//! slow them down.
 
 use std::time::Duration;
+
+use propusk::storage::Db;
 
 use crate::{
     Bench, Deployment, Result, USERS, VERIFY,
     client::{Load, drive, pace, request},
     limits,
     report::{Figure, Required, disk_sync},
+    seed,
     server::login_body,
 };
+
+/// Settings for figures that are not about passwords: the cheapest hashes.
+pub const CHEAP_PASSWORDS: [(&str, &str); 2] =
+    [("PROPUSK_PASSWORDS__MEMORY_KIB", "64"), ("PROPUSK_PASSWORDS__ITERATIONS", "1")];
+/// Users who log in, spread over the table.
+const SPREAD: usize = 1024;
 
 /// Connections that check a token at fixed intervals, and the interval: 200 a second.
 const PROBES: u32 = 4;
@@ -21,11 +31,12 @@ const HEAD_START: Duration = Duration::from_millis(300);
 
 /// Logins over so many connections.
 pub fn flood(connections: usize) -> Vec<Load> {
-    let login = |connection: usize| {
-        let body = login_body(&format!("bench{}", connection % USERS));
-        Load::fixed(request("POST", "/api/v1/auth/login", None, Some(&body)))
-    };
+    let login = |connection: usize| Load::fixed(login(&format!("bench{}", connection % USERS)));
     (0..connections).map(login).collect()
+}
+
+fn login(user: &str) -> Vec<u8> {
+    request("POST", "/api/v1/auth/login", None, Some(&login_body(user)))
 }
 
 impl Bench {
@@ -62,7 +73,63 @@ impl Bench {
             disk: Some((before, disk_sync(&self.folder)?)),
             cpu,
         });
-        self.beside_logins(backend, site, figures).await
+        self.beside_logins(backend, site, figures).await?;
+        self.among_users(backend, figures).await
+    }
+
+    /// Logins of the same number of users, with no others in the table and with a million.
+    async fn among_users(&self, backend: &str, figures: &mut Vec<Figure>) -> Result<()> {
+        let rows = self.rows.max(SPREAD);
+        eprintln!("{backend}: inserting {rows} users");
+        let (few, mut logins_of_few) = self.with_users(backend, "users", SPREAD).await?;
+        let (full, mut logins_of_full) = self.with_users(backend, "users_million", rows).await?;
+        let before = disk_sync(&self.folder)?;
+        let (mut rounds, mut cpu) = (vec![], vec![]);
+        for round in 0..=self.rounds {
+            let small = few.drive(&mut logins_of_few, self.lasting).await?;
+            let million = full.drive(&mut logins_of_full, self.lasting).await?;
+            eprintln!(
+                "{backend} login with cheap hashes, round {round}: {:.0}/s ({:.2} ms), among {rows} {:.0}/s ({:.2} ms)",
+                small.per_second, small.median, million.per_second, million.median
+            );
+            if round > 0 {
+                rounds.push((million.median, small.median));
+                cpu.extend(million.cpu);
+            }
+        }
+        figures.push(Figure {
+            name: format!("login among a million users, with cheap hashes, {backend}"),
+            rounds,
+            unit: "ms",
+            basis: format!("the same with {SPREAD} users; {rows} here"),
+            required: Required::AtMost(1.3),
+            disk: Some((before, disk_sync(&self.folder)?)),
+            cpu,
+        });
+        few.server.stop().await?;
+        full.server.stop().await
+    }
+
+    /// A database with so many users, and the logins of some, spread evenly.
+    async fn with_users(
+        &self,
+        backend: &str,
+        name: &str,
+        rows: usize,
+    ) -> Result<(Deployment, Vec<Load>)> {
+        let site = self.site_with(backend, name, &CHEAP_PASSWORDS).await?;
+        let db = Db::open(&site.config()?).await?;
+        seed::users(&db, &site.login.user_id, rows).await?;
+        db.close().await;
+        if !site.is_sqlite() {
+            seed::settle(&site.url).await?;
+        }
+        let mut loads: Vec<Load> = (0..self.connections).map(|_| Load::default()).collect();
+        for number in 1..=SPREAD {
+            let user = format!("seeded{}", number * (rows / SPREAD));
+            loads[number % self.connections].add(login(&user));
+        }
+        Ok((site, loads))
     }
 
     /// What a flood of logins does to checks of tokens, and a flood of checks to logins.

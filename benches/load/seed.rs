@@ -1,4 +1,4 @@
-//! Databases for the benchmarks, and their sessions.
+//! Databases for the benchmarks, and their users and sessions.
 
 use std::{path::Path, time::Duration};
 
@@ -114,6 +114,13 @@ pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Re
     Ok(made)
 }
 
+/// Adds `seeded1` to `seeded<count>`, with the password of that user.
+pub async fn users(db: &Db, like: &str, count: usize) -> Result<()> {
+    let sql = if db.kind() == "postgres" { USERS_POSTGRES } else { USERS_SQLITE };
+    db.write(Statement::new(sql).bind(i64::try_from(count)?).bind(like)).await?;
+    Ok(())
+}
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn new_session(
@@ -142,7 +149,7 @@ fn new_session(
 }
 
 macro_rules! fill {
-    ($id:literal, $hash:literal, $rows:literal) => {
+    ($id:expr, $hash:literal, $rows:expr) => {
         concat!(
             "INSERT INTO sessions (id, subject, user_id, client_id, scope, chain_key, generation, current_hash, \
              rotated_at, created_at, exchanged_at, authenticated_at, idle_expires_at, expires_at, address, \
@@ -156,11 +163,35 @@ macro_rules! fill {
     };
 }
 
+macro_rules! fill_users {
+    ($id:expr, $rows:expr) => {
+        concat!(
+            "INSERT INTO users (id, email, email_canonical, username, username_canonical, password_hash, role, \
+             is_verified, created_at, updated_at) SELECT ",
+            $id,
+            ", 'seeded' || n || '@example.org', 'seeded' || n || '@example.org', 'seeded' || n, 'seeded' || n, \
+             u.password_hash, u.role, TRUE, u.created_at, u.updated_at FROM ",
+            $rows,
+            ", users u WHERE u.id = $2"
+        )
+    };
+}
+
+macro_rules! uuid_of_sqlite {
+    () => {
+        "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' \
+         || hex(randomblob(2)) || '-' || hex(randomblob(6)))"
+    };
+}
+
+macro_rules! numbers_of_sqlite {
+    () => {
+        "(WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < $1) SELECT n FROM count)"
+    };
+}
+
 const FILL_POSTGRES: &str =
     fill!("gen_random_uuid()::text", "sha256(n::text::bytea)", "generate_series(1, $1) AS n");
-const FILL_SQLITE: &str = fill!(
-    "lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-' || hex(randomblob(2)) || '-' \
-     || hex(randomblob(2)) || '-' || hex(randomblob(6)))",
-    "randomblob(32)",
-    "(WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < $1) SELECT n FROM count)"
-);
+const FILL_SQLITE: &str = fill!(uuid_of_sqlite!(), "randomblob(32)", numbers_of_sqlite!());
+const USERS_POSTGRES: &str = fill_users!("gen_random_uuid()::text", "generate_series(1, $1) AS n");
+const USERS_SQLITE: &str = fill_users!(uuid_of_sqlite!(), numbers_of_sqlite!());
