@@ -183,7 +183,7 @@ CREATE TABLE audit_log (
     subject        TEXT,
     address        TEXT,                        -- IP address
     request_id     TEXT,
-    correlation_id TEXT,
+    correlation_id TEXT,                        -- NULL: the request id
     detail         TEXT   NOT NULL              -- JSON, without secrets
 );
 CREATE INDEX audit_log_at ON audit_log USING brin (at) WITH (autosummarize = on); -- as of the outbox

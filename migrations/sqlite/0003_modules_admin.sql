@@ -68,6 +68,6 @@ CREATE INDEX users_role ON users (role, id);
 CREATE INDEX clients_source ON clients (source, id);
 CREATE INDEX sessions_client_id ON sessions (client_id, id);
 CREATE INDEX revocations_target ON revocations (target, number);
-CREATE INDEX audit_log_actor ON audit_log (actor, number);
-CREATE INDEX audit_log_subject ON audit_log (subject, number);
-CREATE INDEX audit_log_action ON audit_log (action, number);
+CREATE INDEX audit_log_actor ON audit_log (actor); -- `number` is the row id, the order within a value
+CREATE INDEX audit_log_subject ON audit_log (subject);
+CREATE INDEX audit_log_action ON audit_log (action);

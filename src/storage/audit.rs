@@ -62,14 +62,17 @@ impl NewRow {
         now: Timestamp,
     ) -> Self {
         let caller = actor.caller.as_ref();
+        let request_id = caller.map(|caller| caller.request_id.as_str());
+        // Without one from the caller it is the request's: stored once.
+        let correlation_id = actor.correlation_id().filter(|id| Some(*id) != request_id);
         Self {
             at: now.0,
             action,
             actor: actor.actor.clone(),
             subject: subject.map(str::to_owned),
             address: caller.map(|caller| caller.address.to_string()),
-            request_id: caller.map(|caller| caller.request_id.clone()),
-            correlation_id: actor.correlation_id().map(str::to_owned),
+            request_id: request_id.map(str::to_owned),
+            correlation_id: correlation_id.map(str::to_owned),
             detail: detail.to_string(),
         }
     }
@@ -154,7 +157,8 @@ pub async fn page(
         return Ok(vec![]);
     }
     let statement = Statement::new(
-        "SELECT number, at, action, actor, subject, address, request_id, correlation_id, detail FROM audit_log \
+        "SELECT number, at, action, actor, subject, address, request_id, \
+         COALESCE(correlation_id, request_id) AS correlation_id, detail FROM audit_log \
          WHERE number < $1",
     )
     .bind(before)

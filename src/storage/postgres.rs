@@ -245,8 +245,9 @@ impl Session {
     /// Runs a statement in the open transaction, if there is one.
     async fn run_in_transaction(&mut self, statement: &Statement) -> Result<Vec<Row>> {
         let within = self.start()?;
-        let is_named = self.server.prepared_statements;
-        let result = timeout(within, statement.on_postgres(&mut self.connection, is_named)).await;
+        let may_be_named = self.server.prepared_statements;
+        let result =
+            timeout(within, statement.on_postgres(&mut self.connection, may_be_named)).await;
         self.finish(result, "database.statement_timeout")
     }
 

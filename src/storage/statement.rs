@@ -19,6 +19,9 @@ pub struct Statement {
     values: Vec<Value>,
     /// Whether the text for SQLite is several statements.
     is_compound: bool,
+    /// Whether it filters a list: PostgreSQL is to plan it for its values each time, since a value
+    /// may be that of one row or of most.
+    has_filters: bool,
 }
 
 /// The column types that both backends share.
@@ -52,6 +55,7 @@ impl Statement {
             locking: None,
             values: Vec::with_capacity(8),
             is_compound: false,
+            has_filters: false,
         }
     }
 
@@ -84,10 +88,13 @@ impl Statement {
     }
 
     /// As [`Statement::with`] if there is a value: a filter of a list. Each combination of filters
-    /// is a text of its own, for which the database plans the best index.
-    pub(super) fn filter(self, text: &'static str, value: Option<impl Into<Value>>) -> Self {
+    /// is a text of its own, for whose values the database plans the best index.
+    pub(super) fn filter(mut self, text: &'static str, value: Option<impl Into<Value>>) -> Self {
         match value {
-            Some(value) => self.with(text, value),
+            Some(value) => {
+                self.has_filters = true;
+                self.with(text, value)
+            }
             None => self,
         }
     }
@@ -140,13 +147,14 @@ impl Statement {
         self.values.is_empty()
     }
 
-    /// `is_named`: prepared under a name on its first use, and again found under it.
+    /// `may_be_named`: prepared under a name on its first use, and again found under it, unless it
+    /// filters a list.
     pub(super) async fn on_postgres(
         &self,
         connection: &mut PgConnection,
-        is_named: bool,
+        may_be_named: bool,
     ) -> Result<Vec<Row>> {
-        let sql = self.postgres_text();
+        let (sql, is_named) = (self.postgres_text(), may_be_named && !self.has_filters);
         let rows = bound!(self, sql, Postgres).persistent(is_named).fetch_all(connection).await;
         Ok(rows.map_err(Error::from_sqlx)?.into_iter().map(Row::Postgres).collect())
     }
