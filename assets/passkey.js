@@ -34,6 +34,9 @@ for (const form of document.querySelectorAll("form[data-options]")) {
     const method = ceremony === "create" ? "create" : "get";
     const credential = await navigator.credentials[method]({ publicKey, ...more });
     form.elements.credential.value = encoded(credential);
+    // The choice is made in the form of the code, for both.
+    const { remember } = form.elements;
+    if (remember) remember.disabled = !document.getElementById("remember").checked;
     form.submit();
   };
   form.addEventListener("submit", async (event) => {

@@ -24,7 +24,7 @@ problem-busy = The server is busy. Wait a moment and try again.
 problem-no-cookie = Your browser did not send the cookie of this page. Allow cookies for this site and try again.
 problem-empty = Fill in all required fields and try again.
 
-error-bad-request = This sign-in link doesn’t work
+error-bad-request = This login link doesn’t work
 error-bad-request-text = Go back to the application and try again. If it happens again, contact the application’s developers.
 error-bad-request-application = Go back to { $client } and try again. If it happens again, contact its developers.
 error-not-found = Page not found

@@ -54,11 +54,11 @@ fn addresses(base: &str, language: &str) -> Vec<(String, String)> {
 const LANGUAGES: [&str; 2] = ["en", "ru"];
 
 /// The elements that overflow a page of that width, or their card. Tables and code scroll in a box
-/// of their own (WCAG 2.2, 1.4.10).
+/// of their own, the page does not (WCAG 2.2, 1.4.10).
 async fn overflow(browser: &Chromium, width: u32) -> Value {
     let script = format!(
         "const card = document.querySelector('.card')?.getBoundingClientRect().right ?? Infinity;
-        const all = [...document.querySelectorAll('main, main :not(hr)')]
+        const all = [...document.querySelectorAll('header, header *, main, main :not(hr), footer, footer *')]
             .filter(e => e.matches('.scroll, .copy') || !e.closest('.scroll, .copy'));
         const out = all.filter(e => e.getBoundingClientRect().right > Math.min(card, {width}) + 0.5);
         return out.map(e => e.outerHTML.slice(0, 200));"

@@ -290,7 +290,7 @@ async fn registrations_are_confirmed_by_mail(backend: Backend) {
     let page = bob.open(to_register.header("location")).await;
     let typed = [("email", "bob@example.org"), ("username", "bob"), ("password", PASSWORD)];
     let sent = bob.submit(&page, &typed).await.expect(StatusCode::OK);
-    assert!(sent.text.contains("Look into your mailbox"), "{sent:?}");
+    assert!(sent.text.contains("Check your mailbox"), "{sent:?}");
     let mail = server.mail_to("bob@example.org").await;
     let page = bob.open(&mail.path()).await.expect(StatusCode::OK);
     bob.submit(&page, &[("password", "wrong")]).await.expect_page(400);
@@ -325,7 +325,7 @@ async fn a_client_can_require_a_verified_address(backend: Backend) {
     assert!(location.starts_with("/email/verify?return_to="), "{location}");
     let page = ann.open(&location).await.expect(StatusCode::OK);
     let page = ann.submit(&page, &[("resend", "1")]).await.expect(StatusCode::OK);
-    assert!(page.text.contains("Look into your mailbox"), "{page:?}");
+    assert!(page.text.contains("Check your mailbox"), "{page:?}");
     assert_eq!(server.mails_to("ann@example.org").await.len(), 2);
     ann.submit(&page, &[("code", "12")]).await.expect_page(400);
     let code = server.mail_to("ann@example.org").await.code();

@@ -621,10 +621,14 @@ async fn t200_a_passkey_logs_in_alone_and_as_second_factor_and_each_answer_once(
     browser.type_into("#password", PASSWORD).await;
     browser.click("form[action='/login'] button[type=submit]").await;
     heading("Enter your code").await;
+    // In the form of the code; it holds for the passkey too.
+    browser.click("#remember").await;
     recognises(true).await;
     browser.click("form[data-ceremony=get] button").await;
     heading("You are logged in").await;
     assert_eq!(newest_amr(&server).await, "pwd hwk user mfa");
+    browser.go(&format!("{issuer}/account/security")).await;
+    assert!(browser.text("#devices + p + .factors").await.contains("Linux"));
 
     // By the JSON API; an answer is accepted once.
     browser.go(&format!("{issuer}/docs")).await;

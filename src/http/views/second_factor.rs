@@ -244,6 +244,10 @@ impl ConfirmChange<'_> {
         }
     }
 
+    const fn is_removal(&self) -> bool {
+        matches!(self.question, FactorQuestion::Remove { .. })
+    }
+
     fn button(&self, t: &Locale) -> Cow<'static, str> {
         t.get(match self.question {
             FactorQuestion::Remove { .. } => "security-remove",
