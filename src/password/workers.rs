@@ -136,14 +136,14 @@ struct State {
 }
 
 impl Workers {
-    /// Starts the threads. `patience` is how long a job may wait until the reserve assumes that the
-    /// other threads get no core.
+    /// Starts the threads. `reserve_after` is how long a job may wait until the reserve assumes that
+    /// the other threads get no core.
     ///
     /// # Errors
     /// Where the operating system starts no thread.
     pub(super) fn start(
         plan: Plan,
-        patience: impl Fn() -> Duration + Send + 'static,
+        reserve_after: impl Fn() -> Duration + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::<Queue>::default();
         // Those that have been started end if one cannot be.
@@ -158,7 +158,7 @@ impl Workers {
             })?;
         }
         if plan.idle > 0 {
-            spawn("argon2-reserve".to_owned(), move || queue.assist(patience))?;
+            spawn("argon2-reserve".to_owned(), move || queue.assist(reserve_after))?;
         }
         Ok(workers)
     }
@@ -245,7 +245,7 @@ impl Queue {
     }
 
     /// Runs jobs while the other threads begin none, until the queue is closed.
-    fn assist(&self, patience: impl Fn() -> Duration) {
+    fn assist(&self, reserve_after: impl Fn() -> Duration) {
         let mut state = self.lock();
         while !state.is_closed {
             if state.jobs.is_empty() {
@@ -254,7 +254,7 @@ impl Queue {
             }
             let begun = state.begun;
             drop(state);
-            thread::sleep(patience());
+            thread::sleep(reserve_after());
             state = self.lock();
             while state.begun == begun
                 && let Some(job) = state.jobs.pop_front()

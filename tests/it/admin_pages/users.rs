@@ -288,10 +288,10 @@ async fn an_administrator_invites_a_user_and_revokes_an_invitation(backend: Back
     let page = olga.open(path).await.expect(StatusCode::OK);
     // In any order: ids of one millisecond have none.
     let mut forms = page.text.split("<form").filter_map(|form| form.split("</form").next());
-    let open = forms.find(|form| form.contains("anybody with the link</span>"));
+    let open = forms.find(|form| form.contains("anyone with the link</span>"));
     let open = format!("<form{}", open.expect("a form"));
     let reply = olga.submit_form(Form::that_does(&open, "revoke"), &[]).await;
     let page = olga.open(reply.expect(StatusCode::SEE_OTHER).header("location")).await;
     assert!(page.text.contains("The invitation is revoked."), "{page:?}");
-    assert!(!page.text.contains("anybody with the link"), "{page:?}");
+    assert!(!page.text.contains("anyone with the link"), "{page:?}");
 }
