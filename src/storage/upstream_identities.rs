@@ -65,19 +65,19 @@ pub async fn other_ways(tx: &mut Tx, user_id: &str, id: &str) -> Result<Option<O
 }
 
 /// Records a login; `false` if the identity is not the user's any more. The row stays locked.
-pub async fn record_login(tx: &mut Tx, id: &str, user_id: &str, now: Timestamp) -> Result<bool> {
+pub async fn record_login(tx: &mut Tx, user_id: &str, id: &str, now: Timestamp) -> Result<bool> {
     let statement = Statement::new(
-        "UPDATE upstream_identities SET last_login_at = $3 WHERE id = $1 AND user_id = $2 RETURNING id",
+        "UPDATE upstream_identities SET last_login_at = $3 WHERE user_id = $1 AND id = $2 RETURNING id",
     );
-    Ok(!tx.run(statement.bind(id).bind(user_id).bind(now)).await?.is_empty())
+    Ok(!tx.run(statement.bind(user_id).bind(id).bind(now)).await?.is_empty())
 }
 
 /// Removes an identity of a user; returns its issuer.
-pub async fn remove(tx: &mut Tx, id: &str, user_id: &str) -> Result<Option<String>> {
+pub async fn remove(tx: &mut Tx, user_id: &str, id: &str) -> Result<Option<String>> {
     let statement = Statement::new(
-        "DELETE FROM upstream_identities WHERE id = $1 AND user_id = $2 RETURNING issuer",
+        "DELETE FROM upstream_identities WHERE user_id = $1 AND id = $2 RETURNING issuer",
     );
-    let rows = tx.run(statement.bind(id).bind(user_id)).await?;
+    let rows = tx.run(statement.bind(user_id).bind(id)).await?;
     one(rows).map(|row| row.get("issuer")).transpose()
 }
 

@@ -327,7 +327,7 @@ async fn store(
         return Err(Error::LoginExpired);
     }
     if let Some(UpstreamLogin { identity_id, .. }) = upstream
-        && !upstream_identities::record_login(&mut tx, &identity_id, &user.id, now).await?
+        && !upstream_identities::record_login(&mut tx, &user.id, &identity_id, now).await?
     {
         return Err(Error::LoginExpired);
     }

@@ -326,7 +326,7 @@ pub async fn unlink_own(
 }
 
 async fn remove(tx: &mut AuditedTx, user_id: &str, id: &str) -> Result<(), Error> {
-    let issuer = rows::remove(tx, id, user_id).await?.ok_or(Error::NotFound("identity"))?;
+    let issuer = rows::remove(tx, user_id, id).await?.ok_or(Error::NotFound("identity"))?;
     unlinked(tx, user_id, id, &issuer).await?;
     Ok(())
 }

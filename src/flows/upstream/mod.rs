@@ -500,7 +500,7 @@ impl Attempt<'_> {
         let now = tx.now();
         // The account may have been changed meanwhile.
         if !users::record_login(&mut tx, user_id, hash, None, factor.exists, now).await?
-            || !rows::record_login(&mut tx, &identity.id, user_id, now).await?
+            || !rows::record_login(&mut tx, user_id, &identity.id, now).await?
         {
             return Ok(Err(Refusal::Stale));
         }
