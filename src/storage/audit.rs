@@ -99,7 +99,7 @@ impl NewRow {
             "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \
              SELECT value ->> 'at', value ->> 'action', value ->> 'actor', value ->> 'subject', \
              value ->> 'address', value ->> 'request_id', value ->> 'correlation_id', value ->> 'detail' \
-             FROM json_each($1)",
+             FROM jsonb_each($1)",
         )
         .for_postgres(
             "INSERT INTO audit_log (at, action, actor, subject, address, request_id, correlation_id, detail) \

@@ -99,7 +99,7 @@ pub async fn insert(tx: &mut Tx, batch: &[ImportedUser]) -> Result<Vec<String>> 
         "SELECT value ->> 'id', value ->> 'email', value ->> 'email_canonical', value ->> 'username', \
          value ->> 'username_canonical', value ->> 'password_hash', value ->> 'role', value ->> 'is_verified', \
          value ->> 'created_at', value ->> 'updated_at', value ->> 'disabled_at', value ->> 'external_id' \
-         FROM json_each($1) WHERE TRUE"
+         FROM jsonb_each($1) WHERE TRUE"
     ))
     .for_postgres(insert!(
         "SELECT id, email, email_canonical, username, username_canonical, password_hash, role, is_verified, \
@@ -120,7 +120,7 @@ async fn insert_profiles(tx: &mut Tx, batch: &[ImportedUser]) -> Result<()> {
     }
     let statement = Statement::new(
         "INSERT INTO profiles (user_id, claims, updated_at) \
-         SELECT u.id, t.value ->> 'profile', u.updated_at FROM json_each($1) t JOIN users u ON u.id = t.value ->> 'id'",
+         SELECT u.id, t.value ->> 'profile', u.updated_at FROM jsonb_each($1) t JOIN users u ON u.id = t.value ->> 'id'",
     )
     .for_postgres(
         "INSERT INTO profiles (user_id, claims, updated_at) SELECT u.id, t.profile, u.updated_at \

@@ -69,7 +69,7 @@ impl NewRow {
         let statement = Statement::new(
             "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \
              SELECT value ->> 'id', value ->> 'type', value ->> 'subject', value ->> 'data', \
-             value ->> 'correlation_id', value ->> 'created_at' FROM json_each($1)",
+             value ->> 'correlation_id', value ->> 'created_at' FROM jsonb_each($1)",
         )
         .for_postgres(
             "INSERT INTO outbox (id, type, subject, data, correlation_id, created_at) \

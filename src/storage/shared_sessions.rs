@@ -143,7 +143,7 @@ const ROTATE_ALL: (&str, &str) = (
         "",
         " FROM (SELECT value ->> 'session' AS session, value ->> 'client' AS client, \
          unhex(value ->> 'presented') AS presented, unhex(value ->> 'successor') AS successor, \
-         value ->> 'at' AS at, value ->> 'idle_until' AS idle_until FROM json_each($1)) AS p WHERE ",
+         value ->> 'at' AS at, value ->> 'idle_until' AS idle_until FROM jsonb_each($1)) AS p WHERE ",
         session: "p.session", client: "p.client", presented: "p.presented",
         successor: "p.successor", at: "p.at", idle_until: "p.idle_until",
     ),
@@ -258,7 +258,7 @@ const EXCHANGE_ALL: (&str, &str) = (
          value ->> 'client' AS client, value ->> 'uri' AS uri, value ->> 'challenge' AS challenge, \
          value ->> 'key' AS key, unhex(value ->> 'first') AS first, value ->> 'at' AS at, \
          value ->> 'idle_until' AS idle_until, value ->> 'until' AS until, \
-         value ->> 'version' AS version FROM json_each($1)) AS p WHERE ",
+         value ->> 'version' AS version FROM jsonb_each($1)) AS p WHERE ",
         session: "p.session", hash: "p.hash", client: "p.client", redirect_uri: "p.uri",
         challenge: "p.challenge", chain_key: "p.key", first: "p.first", at: "p.at",
         idle_until: "p.idle_until", until: "p.until", version: "p.version",
@@ -373,7 +373,7 @@ impl Codes {
              value ->> 'now', value ->> 'idle_expires_at', value ->> 'expires_at', value ->> 'address', \
              value ->> 'user_agent', value ->> 'browser_session_id', unhex(value ->> 'code_hash'), \
              value ->> 'redirect_uri', value ->> 'code_challenge', value ->> 'authenticated_at', \
-             value ->> 'offline', value ->> 'details' FROM json_each($1) WHERE EXISTS (SELECT 1 \
+             value ->> 'offline', value ->> 'details' FROM jsonb_each($1) WHERE EXISTS (SELECT 1 \
              FROM browser_sessions b WHERE b.id = value ->> 'browser_session_id' AND b.revoked_at IS NULL)"
         ))
         .for_postgres(concat!(
@@ -449,7 +449,7 @@ impl Openings {
              value ->> 'chain_key', 0, unhex(value ->> 'current_hash'), value ->> 'now', value ->> 'now', \
              value ->> 'exchanged_at', value ->> 'idle_expires_at', value ->> 'expires_at', \
              value ->> 'address', value ->> 'user_agent', value ->> 'authenticated_at', \
-             value ->> 'offline', value ->> 'details' FROM json_each($1)"
+             value ->> 'offline', value ->> 'details' FROM jsonb_each($1)"
         ))
         .for_postgres(insert!(
             "t.id, t.subject, t.client_id, t.scope, t.chain_key, 0, decode(t.current_hash, 'hex'), t.now, \

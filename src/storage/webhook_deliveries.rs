@@ -82,7 +82,7 @@ pub async fn queue(
         };
     }
     let statement = Statement::new(insert!(
-        "SELECT value ->> 'w', value ->> 'id', value ->> 'type', 'pending', 0, $2, $2, $3 FROM json_each($1) \
+        "SELECT value ->> 'w', value ->> 'id', value ->> 'type', 'pending', 0, $2, $2, $3 FROM jsonb_each($1) \
          WHERE true"
     ))
     .for_postgres(insert!(
