@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::{Result, process::Stat, server::Login};
 
 /// Sessions are inserted between the others in this many places, so that they are spread over the
-/// table.
+/// table; users in this many statements, which are bounded in time.
 const PLACES: usize = 64;
 
 /// A session as the refresh statement uses it.
@@ -117,7 +117,11 @@ pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Re
 /// Adds `seeded1` to `seeded<count>`, with the password of that user.
 pub async fn users(db: &Db, like: &str, count: usize) -> Result<()> {
     let sql = if db.kind() == "postgres" { USERS_POSTGRES } else { USERS_SQLITE };
-    db.write(Statement::new(sql).bind(i64::try_from(count)?).bind(like)).await?;
+    for place in 0..PLACES {
+        let bound = |place: usize| i64::try_from(count * place / PLACES);
+        let statement = Statement::new(sql).bind(bound(place)? + 1).bind(bound(place + 1)?);
+        db.write(statement.bind(like)).await?;
+    }
     Ok(())
 }
 
@@ -172,7 +176,7 @@ macro_rules! fill_users {
             ", 'seeded' || n || '@example.org', 'seeded' || n || '@example.org', 'seeded' || n, 'seeded' || n, \
              u.password_hash, u.role, TRUE, u.created_at, u.updated_at FROM ",
             $rows,
-            ", users u WHERE u.id = $2"
+            ", users u WHERE u.id = $3"
         )
     };
 }
@@ -185,13 +189,19 @@ macro_rules! uuid_of_sqlite {
 }
 
 macro_rules! numbers_of_sqlite {
-    () => {
-        "(WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < $1) SELECT n FROM count)"
+    ($from:literal, $to:literal) => {
+        concat!(
+            "(WITH RECURSIVE count(n) AS (SELECT ",
+            $from,
+            " UNION ALL SELECT n + 1 FROM count WHERE n < ",
+            $to,
+            ") SELECT n FROM count)"
+        )
     };
 }
 
 const FILL_POSTGRES: &str =
     fill!("gen_random_uuid()::text", "sha256(n::text::bytea)", "generate_series(1, $1) AS n");
-const FILL_SQLITE: &str = fill!(uuid_of_sqlite!(), "randomblob(32)", numbers_of_sqlite!());
-const USERS_POSTGRES: &str = fill_users!("gen_random_uuid()::text", "generate_series(1, $1) AS n");
-const USERS_SQLITE: &str = fill_users!(uuid_of_sqlite!(), numbers_of_sqlite!());
+const FILL_SQLITE: &str = fill!(uuid_of_sqlite!(), "randomblob(32)", numbers_of_sqlite!("1", "$1"));
+const USERS_POSTGRES: &str = fill_users!("gen_random_uuid()::text", "generate_series($1, $2) AS n");
+const USERS_SQLITE: &str = fill_users!(uuid_of_sqlite!(), numbers_of_sqlite!("$1", "$2"));
