@@ -111,12 +111,12 @@ impl RevocationList {
         Ok(list)
     }
 
-    /// Syncs this process after each commit that takes a version, and notifies the other processes
-    /// through Redis before the committing caller is answered.
+    /// Before the caller of a commit that takes a version is answered, syncs this process and
+    /// notifies the others through Redis: what it asks this process next sees the commit.
     fn notify_on_commit(&self, db: &Db, clock: Clock, rng: Rng) {
         let (sender, mut commits) = mpsc::channel::<oneshot::Sender<()>>(QUEUE_LENGTH);
-        let (changed, mut changes) = mpsc::channel::<()>(1);
         db.notify_commits_to(CommitNotifications { sender, longest_wait: LONGEST_LEASE });
+        let list = self.clone();
         match &self.replica {
             Some(replica) => {
                 let lease_keeper = LeaseKeeper {
@@ -125,25 +125,26 @@ impl RevocationList {
                     clock,
                     rng,
                 };
-                tokio::spawn(lease_keeper.run(commits, changed));
+                tokio::spawn(lease_keeper.run(commits, list));
             }
             // Other processes query the database.
             None => {
                 tokio::spawn(async move {
-                    while let Some(committed) = commits.recv().await {
-                        let _ = committed.send(());
-                        let _ = changed.try_send(());
+                    let mut waiting = Vec::new();
+                    while commits.recv_many(&mut waiting, QUEUE_LENGTH).await > 0 {
+                        list.sync_after_commit().await;
+                        for committed in waiting.drain(..) {
+                            let _ = committed.send(());
+                        }
                     }
                 });
             }
         }
-        let list = self.clone();
-        tokio::spawn(async move {
-            while changes.recv().await.is_some() {
-                // After a failure the next check reports it.
-                let _ = list.sync().await;
-            }
-        });
+    }
+
+    /// Syncs this process. What was committed stays so after a failure: the next check reports it.
+    async fn sync_after_commit(&self) {
+        let _ = self.sync().await;
     }
 
     /// Returns once the list, the keys and the client cache include everything committed before the

@@ -33,6 +33,7 @@ use redis::{
 use tokio::sync::{mpsc, oneshot};
 use url::Url;
 
+use super::RevocationList;
 use crate::{
     clock::{Clock, Rng},
     config,
@@ -310,11 +311,7 @@ pub(super) struct LeaseKeeper {
 
 impl LeaseKeeper {
     /// Runs until every commit sender is gone.
-    pub async fn run(
-        self,
-        mut commits: mpsc::Receiver<oneshot::Sender<()>>,
-        changed: mpsc::Sender<()>,
-    ) {
+    pub async fn run(self, mut commits: mpsc::Receiver<oneshot::Sender<()>>, list: RevocationList) {
         let mut renewal = tokio::time::interval(RENEW);
         renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut link, mut waiting, mut failing) = (None, Vec::new(), false);
@@ -327,7 +324,7 @@ impl LeaseKeeper {
             }
             let round = self.round(&mut link).await;
             if !waiting.is_empty() {
-                let _ = changed.try_send(());
+                list.sync_after_commit().await;
             }
             // Of the others the lease has expired meanwhile.
             waiting.retain(|committed| !committed.is_closed());

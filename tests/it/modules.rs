@@ -39,6 +39,7 @@ backend_tests! {
     a_temporary_module_grant_limits_the_token_lifetime,
     the_module_history_records_periods_and_who_granted_them,
     concurrent_module_switches_leave_a_consistent_history,
+    the_token_after_a_change_of_a_module_has_its_scopes,
     module_changes_reach_other_processes_at_the_next_check,
     a_scope_removed_from_a_module_is_refused_to_all_its_users,
     permitted_clients_see_the_role_and_modules_claims,
@@ -292,6 +293,20 @@ async fn concurrent_module_switches_leave_a_consistent_history(backend: Backend)
     let events =
         server.events().await.into_iter().filter(|(kind, _)| kind.starts_with("module.")).count();
     assert_eq!(events, 2 * history.len() - open, "one event per change, and none without a change");
+}
+
+/// No version check comes between the answer and the next request.
+async fn the_token_after_a_change_of_a_module_has_its_scopes(backend: Backend) {
+    let server = TestServer::start(backend).await;
+    server.module("crm", "crm:0", None, true).await;
+    let mut ann = server.register("ann").await;
+    server.switch(&ann.access, "crm", "enable").await.expect(StatusCode::OK);
+    for n in 1..=100 {
+        let scope = format!("crm:{n}");
+        server.module("crm", &scope, None, true).await;
+        ann = server.refresh(&ann.refresh).await.tokens();
+        assert_eq!(scopes_of(&ann.access), format!("openid profile email {scope}"));
+    }
 }
 
 async fn module_changes_reach_other_processes_at_the_next_check(backend: Backend) {

@@ -301,8 +301,6 @@ impl TestServer {
         };
         let by = propusk::model::actor::Actor::operator();
         propusk::flows::admin::modules::put(&self.app, module, &by).await.expect("a module");
-        // A refresh uses the modules that the last check has seen, which is moments later.
-        self.app.sync().await.expect("synced");
     }
 
     /// Enables or disables one of a user's modules, by the JSON API.

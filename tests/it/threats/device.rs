@@ -429,7 +429,6 @@ async fn t154_a_decision_is_valid_for_what_the_page_showed(backend: Backend) {
     server.module("crm", "crm:read", None, true).await;
     let scope = propusk::oauth::scope::Scope::parse("openid crm:read").expect("a scope");
     server.change_client("tv", |client| client.metadata.scope = scope).await;
-    server.app.sync().await.expect("synced");
     let codes = server.device_codes("tv", "openid crm:read").await;
     let mut ann = server.logged_in("ann").await;
     // The user gets a module while the page is open: the page did not show its scope.
