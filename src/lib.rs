@@ -38,6 +38,7 @@ pub mod flows;
 pub mod forward_auth;
 pub mod grpc;
 pub mod http;
+pub mod ids;
 pub mod jose;
 pub mod keys;
 pub mod limits;

@@ -19,7 +19,7 @@ use quick_cache::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{clock::Timestamp, config};
+use crate::{clock::Timestamp, config, ids::UserId};
 
 /// The limits; a label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,7 +163,7 @@ impl Key {
     }
 
     /// A user at a client.
-    pub fn user_at_client(user_id: &str, client_id: &str) -> Self {
+    pub fn user_at_client(user_id: &UserId, client_id: &str) -> Self {
         // No id contains NUL.
         Self::of(b'p', [user_id, "\0", client_id].concat().as_bytes())
     }

@@ -12,7 +12,10 @@ use self::proto::{
     CreateUserRequest, DeleteUserRequest, GetUserRequest,
     user_provisioning_client::UserProvisioningClient,
 };
-use crate::config::{self, Provisioning};
+use crate::{
+    config::{self, Provisioning},
+    ids::UserId,
+};
 
 /// The code generated from the service's definition.
 pub mod proto {
@@ -128,8 +131,8 @@ impl UserService {
     ///
     /// # Errors
     /// Why it did not succeed, for the log.
-    pub async fn delete(&self, id: &str, saga_id: &str) -> Result<(), String> {
-        let request = DeleteUserRequest { id: id.to_owned(), saga_id: saga_id.to_owned() };
+    pub async fn delete(&self, id: &UserId, saga_id: &str) -> Result<(), String> {
+        let request = DeleteUserRequest { id: id.as_str().to_owned(), saga_id: saga_id.to_owned() };
         let deleted = self
             .call(request, async |mut client, request| client.delete_user(request).await.map(drop));
         match deleted.await.0 {

@@ -86,7 +86,7 @@ pub async fn seed(site: &Deployment) -> Result<()> {
     let browser = NewBrowserSession {
         id: model::new_id(&clock, &rng),
         token_hash: Sha256::digest(COOKIE).into(),
-        user_id: site.login.user_id.clone(),
+        user_id: site.login.user_id.as_str().into(),
         amr: "pwd".to_owned(),
         authenticated_at: None,
         expires_at: now + Duration::from_secs(86_400),

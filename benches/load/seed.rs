@@ -137,7 +137,7 @@ fn new_session(
     Ok(sessions::NewSession {
         id,
         subject: login.user_id.clone(),
-        user_id: Some(login.user_id.clone()),
+        user_id: Some(login.user_id.as_str().into()),
         client_id: "propusk".to_owned(),
         scope: Scope::parse("openid profile email")?,
         browser_session_id: None,

@@ -47,6 +47,7 @@ use crate::{
             second_factors::FactorData,
         },
     },
+    ids::UserId,
     keys::{Keys, NewKey, Rotation},
     model::{actor::Actor, key::KeyState, profile::ProfileClaim, user::Role},
     server::Server,
@@ -309,7 +310,7 @@ pub async fn user(app: &App, command: UserCommand) -> Result<(), Failed> {
         }
         UserCommand::Saga { user, json } => {
             // A refused account is gone: its id remains.
-            let saga = match sagas::of_user(&app.db, &user).await.map_err(failed)? {
+            let saga = match sagas::of_user(&app.db, &user.as_str().into()).await.map_err(failed)? {
                 Some(saga) => Some(saga),
                 None => {
                     let id = users::find(app, &user).await?.id;
@@ -428,7 +429,7 @@ pub async fn explain(config: Config, request_id: &str, json: bool) -> Result<(),
 async fn list_users(app: &App, as_json: bool) -> Result<(), Failed> {
     let header = &["ID", "EMAIL", "USERNAME", "ROLE", "STATE", "CREATED"];
     let mut listing = Listing::new(header, as_json);
-    let (filter, mut after) = (UserFilter::default(), String::new());
+    let (filter, mut after) = (UserFilter::default(), UserId::default());
     loop {
         let page = rows::page(&app.db, &filter, &after, 500).await.map_err(failed)?;
         match page.last() {

@@ -215,7 +215,7 @@ async fn holder(app: &App, named: String) -> Result<(String, String), Failed> {
         return Ok((named.clone(), named));
     }
     let user = users::find(app, &named).await?;
-    Ok((user.id, user.email))
+    Ok((user.id.into(), user.email))
 }
 
 async fn list(app: &App, json: bool) -> Result<(), Failed> {

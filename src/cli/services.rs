@@ -109,7 +109,7 @@ pub async fn service(app: &Arc<App>, command: ServiceCommand) -> Result<(), Fail
                 None => None,
             };
             let now = app.clock.now();
-            let found = rows::page(&app.db, user.as_deref(), ("", ""), limit.into(), now).await;
+            let found = rows::page(&app.db, user.as_ref(), ("", ""), limit.into(), now).await;
             let header = &["SERVICE", "SUBJECT", "CONNECTED", "OBTAINED", "EXPIRES", "FAILURES"];
             let mut listing = Listing::new(header, json);
             for row in found.map_err(failed)? {

@@ -136,7 +136,7 @@ fn reply(value: &[u8], key: Option<&str>) -> Result<ServiceReply, &'static str> 
     let correlation_id = text(data, "correlationId")
         .or_else(|| event.and_then(|event| text(event, "correlationid")));
     Ok(ServiceReply {
-        user_id: id.ok_or("there is no user id, in the value or as the key")?,
+        user_id: id.ok_or("there is no user id, in the value or as the key")?.into(),
         saga_id: text(data, "sagaId"),
         reason: text(data, "reason").map(|reason| reason.chars().take(REASON).collect()),
         correlation_id: correlation_id.map(|id| id.chars().take(128).collect()),
@@ -190,7 +190,7 @@ mod tests {
     use super::reply;
 
     fn id(value: &str, key: Option<&str>) -> Result<String, &'static str> {
-        reply(value.as_bytes(), key).map(|reply| reply.user_id)
+        reply(value.as_bytes(), key).map(|reply| reply.user_id.into())
     }
 
     #[test]

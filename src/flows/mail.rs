@@ -15,6 +15,7 @@ use crate::{
     config::Config,
     diagnostics,
     error::Error,
+    ids::UserId,
     limits,
     mailer::{NotSent, STEPS},
     model::{
@@ -69,7 +70,7 @@ fn sealed_name(id: &str) -> String {
 /// A mail to queue.
 pub(crate) struct Outgoing<'a> {
     pub to: &'a str,
-    pub user_id: Option<&'a str>,
+    pub user_id: Option<&'a UserId>,
     /// `None`: the user's, else the configured one.
     pub language: Option<&'a str>,
     pub content: Content,

@@ -13,6 +13,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::admin::users,
+    ids::UserId,
     model::{
         actor::Actor,
         event::Event,
@@ -52,7 +53,7 @@ const AT_ONCE: i64 = 16;
 ///
 /// # Errors
 /// [`storage::Error`].
-pub async fn open(tx: &mut AuditedTx, config: &Config, user_id: &str) -> storage::Result<()> {
+pub async fn open(tx: &mut AuditedTx, config: &Config, user_id: &UserId) -> storage::Result<()> {
     let (id, now) = (tx.new_id(), tx.now());
     let (step, next_at, lease_until) = match config.user_service.mode {
         Provisioning::Off => return Ok(()),
@@ -72,7 +73,7 @@ pub async fn open(tx: &mut AuditedTx, config: &Config, user_id: &str) -> storage
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn is_pending(app: &App, user_id: &str) -> Result<bool, Error> {
+pub async fn is_pending(app: &App, user_id: &UserId) -> Result<bool, Error> {
     let service = &app.config.user_service;
     let must_wait = service.mode == Provisioning::Grpc && service.on_failure == OnFailure::Refuse;
     Ok(must_wait && accounts::is_pending(&app.db, user_id).await?)
@@ -84,7 +85,7 @@ pub async fn is_pending(app: &App, user_id: &str) -> Result<bool, Error> {
 /// # Errors
 /// [`Error::NotCreated`] where the service refuses the account, [`Error::Unavailable`] where it is
 /// unavailable and `user_service.on_failure` is `refuse`; the account is deleted then.
-pub async fn complete(app: &App, user_id: &str) -> Result<(), Error> {
+pub async fn complete(app: &App, user_id: &UserId) -> Result<(), Error> {
     let Some(service) = &app.user_service else {
         return Ok(());
     };
@@ -146,7 +147,7 @@ async fn proceed(app: &App, service: &UserService, saga: &Saga) -> Result<Progre
         return Ok(Progress::Unavailable(DELETED.to_owned()));
     };
     let request = CreateUserRequest {
-        id: user.id,
+        id: user.id.into(),
         email: user.email,
         username: user.username,
         is_verified: user.is_verified,
@@ -293,7 +294,7 @@ async fn delete_profile(app: &App, service: &UserService, saga: &Saga) -> Result
 /// A message of the user service: it refuses an account, or confirms a profile.
 #[derive(Clone, Debug)]
 pub struct ServiceReply {
-    pub user_id: String,
+    pub user_id: UserId,
     pub saga_id: Option<String>,
     /// For the audit log.
     pub reason: Option<String>,
@@ -319,7 +320,7 @@ pub enum Outcome {
 /// # Errors
 /// [`Error::Unavailable`]: nothing has changed.
 pub async fn compensate(app: &App, refusal: &ServiceReply) -> Result<Outcome, Error> {
-    let user_id = refusal.user_id.as_str();
+    let user_id = &refusal.user_id;
     // PostgreSQL refuses a statement with NUL in a text; no user has such an id.
     if user_id.contains('\0') || user_id.len() > 255 {
         return Ok(Outcome::Rejected(NO_ACCOUNT));
@@ -340,7 +341,11 @@ pub async fn compensate(app: &App, refusal: &ServiceReply) -> Result<Outcome, Er
             let detail = json!({ "why": why, "reason": refusal.reason, "sagaId": refusal.saga_id });
             tx.audit("user.refusal_rejected", Some(user_id), detail).await?;
             tx.commit().await?;
-            tracing::warn!(user_id, why, "a refusal of the user service was rejected");
+            tracing::warn!(
+                user_id = user_id.as_str(),
+                why,
+                "a refusal of the user service was rejected"
+            );
             return Ok(Outcome::Rejected(why));
         }
         Err(done) => {
@@ -356,7 +361,11 @@ pub async fn compensate(app: &App, refusal: &ServiceReply) -> Result<Outcome, Er
         tx.commit().await?;
         app.logouts_waiting.notify_one();
         app.metrics.compensations.inc();
-        tracing::info!(user_id, saga_id = saga.id, "account deleted: the user service refused it");
+        tracing::info!(
+            user_id = user_id.as_str(),
+            saga_id = saga.id,
+            "account deleted: the user service refused it"
+        );
         return Ok(Outcome::Compensated);
     }
     sagas::close(&mut tx, &saga.id, SagaState::Closed, now).await?;
@@ -408,7 +417,7 @@ pub fn deadline(config: &Config, now: Timestamp) -> Option<Timestamp> {
 /// # Errors
 /// [`Error::Unavailable`]: nothing has changed.
 pub async fn confirm_profile(app: &App, reply: &ServiceReply) -> Result<Outcome, Error> {
-    let user_id = reply.user_id.as_str();
+    let user_id = &reply.user_id;
     if user_id.contains('\0') || user_id.len() > 255 {
         return Ok(Outcome::Rejected(NO_ACCOUNT));
     }
@@ -431,13 +440,17 @@ pub async fn confirm_profile(app: &App, reply: &ServiceReply) -> Result<Outcome,
     };
     tx.commit().await?;
     if let Outcome::Rejected(why) = outcome {
-        tracing::warn!(user_id, why, "a confirmation of the user service was rejected");
+        tracing::warn!(
+            user_id = user_id.as_str(),
+            why,
+            "a confirmation of the user service was rejected"
+        );
     }
     Ok(outcome)
 }
 
 /// Deletes an account whose profile was not confirmed in time. Administrators stay.
-async fn expire(app: &App, user_id: &str) -> storage::Result<()> {
+async fn expire(app: &App, user_id: &UserId) -> storage::Result<()> {
     let actor = Actor::service(USER_SERVICE, None);
     let mut tx = app.begin(&actor).await?;
     let account = accounts::lock(&mut tx, user_id).await?;
@@ -450,7 +463,11 @@ async fn expire(app: &App, user_id: &str) -> storage::Result<()> {
     let saga_id = saga.id.as_str();
     let is_deleted = match account {
         Some(account) if account.user.role != Role::admin() => {
-            tracing::warn!(user_id, saga_id, "account deleted: its profile was not confirmed");
+            tracing::warn!(
+                user_id = user_id.as_str(),
+                saga_id,
+                "account deleted: its profile was not confirmed"
+            );
             sagas::close(&mut tx, saga_id, SagaState::Compensated, now).await?;
             let detail = json!({ "reason": "no profile in time", "sagaId": saga_id });
             remove_account(&mut tx, &saga, detail).await?;
@@ -458,7 +475,11 @@ async fn expire(app: &App, user_id: &str) -> storage::Result<()> {
         }
         account => {
             if account.is_some() {
-                tracing::warn!(user_id, saga_id, "an administrator stays without a profile");
+                tracing::warn!(
+                    user_id = user_id.as_str(),
+                    saga_id,
+                    "an administrator stays without a profile"
+                );
             }
             sagas::close(&mut tx, saga_id, SagaState::Closed, now).await?;
             false

@@ -82,7 +82,7 @@ impl From<&WireRevocation> for v1::Entry {
 impl From<UserRecord> for v1::User {
     fn from(UserRecord { user, external_id, .. }: UserRecord) -> Self {
         Self {
-            id: user.id,
+            id: user.id.into(),
             email: user.email,
             username: user.username,
             role: user.role.as_str().to_owned(),

@@ -8,7 +8,7 @@ use super::{
         GetServiceTokenRequest, GetServiceTokenResponse, service_tokens_server::ServiceTokens,
     },
 };
-use crate::flows::services;
+use crate::{flows::services, ids::UserId};
 
 pub(super) struct Services;
 
@@ -22,8 +22,8 @@ impl ServiceTokens for Services {
         let GetServiceTokenRequest { service, user_id } = request.get_ref();
         required(&call, "service", service)?;
         let client = &call.identity()?.client.client;
-        let issued =
-            services::token_for_client(&call.app, client, service, user_id.as_deref()).await;
+        let user_id = user_id.as_deref().map(UserId::from);
+        let issued = services::token_for_client(&call.app, client, service, user_id.as_ref()).await;
         let issued = issued.map_err(|error| call.refuse(error))?;
         Ok(Response::new(GetServiceTokenResponse {
             access_token: issued.access_token,

@@ -155,7 +155,7 @@ fn requested_user(call: &Call, message: IssueRequest) -> Result<RequestedUser, S
             };
             required(call, "user_id", &id)?;
             match of_external.into_iter().find(|(_, is_given)| *is_given) {
-                None => Ok(RequestedUser::Account(id)),
+                None => Ok(RequestedUser::Account(id.into())),
                 Some((field, _)) => {
                     Err(call.refuse(ApiError::field(field, "must be given with `subject` only")))
                 }

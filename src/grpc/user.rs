@@ -132,7 +132,7 @@ fn actor(call: &Call) -> Result<Actor, Status> {
 
 async fn user_by_id(call: &Call, id: &str) -> Result<UserRecord, Status> {
     required(call, "id", id)?;
-    let found = users::by_id(&call.app, id).await;
+    let found = users::by_id(&call.app, &id.into()).await;
     found.map_err(|error| call.refuse(error))
 }
 

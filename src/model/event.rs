@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::{
         second_factor::FactorKind, session::RevocationReason, user::User, webhook::DisabledFor,
     },
@@ -23,31 +24,32 @@ pub struct Event {
 impl Event {
     pub fn user_created(user: &User) -> Self {
         let data = json!({ "userId": user.id, "email": user.email, "username": user.username, "role": user.role.as_str(), "isVerified": user.is_verified });
-        Self { kind: "user.created", subject: user.id.clone(), data }
+        Self { kind: "user.created", subject: user.id.as_str().to_owned(), data }
     }
 
-    pub fn user_changed(kind: UserChange, user_id: &str) -> Self {
+    /// `subject`: a user id, or the `sub` of a back end's user.
+    pub fn user_changed(kind: UserChange, subject: &str) -> Self {
         Self {
             kind: kind.as_str(),
-            subject: user_id.to_owned(),
-            data: json!({ "userId": user_id }),
+            subject: subject.to_owned(),
+            data: json!({ "userId": subject }),
         }
     }
 
     /// The user has requested the deletion of the account, which is disabled until then.
-    pub fn deletion_requested(user_id: &str, at: Timestamp) -> Self {
+    pub fn deletion_requested(user_id: &UserId, at: Timestamp) -> Self {
         Self {
             kind: "user.deletion_requested",
-            subject: user_id.to_owned(),
+            subject: user_id.as_str().to_owned(),
             data: json!({ "userId": user_id, "deletionAt": at.rfc3339() }),
         }
     }
 
     /// The deletion of an account that the user service refused.
-    pub fn user_compensated(user_id: &str, correlation_id: Option<&str>) -> Self {
+    pub fn user_compensated(user_id: &UserId, correlation_id: Option<&str>) -> Self {
         let data =
             json!({ "userId": user_id, "reason": "compensated", "correlationId": correlation_id });
-        Self { kind: "user.deleted", subject: user_id.to_owned(), data }
+        Self { kind: "user.deleted", subject: user_id.as_str().to_owned(), data }
     }
 
     /// Adds the id that the user has in the system they were imported from, by which other services
@@ -61,10 +63,10 @@ impl Event {
     }
 
     /// `fields`: the names of the changed fields.
-    pub fn user_updated(user_id: &str, fields: &[&str]) -> Self {
+    pub fn user_updated(user_id: &UserId, fields: &[&str]) -> Self {
         Self {
             kind: "user.updated",
-            subject: user_id.to_owned(),
+            subject: user_id.as_str().to_owned(),
             data: json!({ "userId": user_id, "fields": fields }),
         }
     }
@@ -91,18 +93,18 @@ impl Event {
     }
 
     /// `kept`: the browser session, or the session, that continues.
-    pub fn others_logged_out(user_id: &str, kept: &str) -> Self {
+    pub fn others_logged_out(user_id: &UserId, kept: &str) -> Self {
         Self {
             kind: "user.others_logged_out",
-            subject: user_id.to_owned(),
+            subject: user_id.as_str().to_owned(),
             data: json!({ "userId": user_id, "kept": kept }),
         }
     }
 
-    pub fn consent(kind: ConsentChange, user_id: &str, client_id: &str) -> Self {
+    pub fn consent(kind: ConsentChange, user_id: &UserId, client_id: &str) -> Self {
         Self {
             kind: kind.as_str(),
-            subject: user_id.to_owned(),
+            subject: user_id.as_str().to_owned(),
             data: json!({ "userId": user_id, "clientId": client_id }),
         }
     }
@@ -121,32 +123,32 @@ impl Event {
         Self { kind: kind.as_str(), subject: user_id.to_owned(), data }
     }
 
-    pub fn factor(kind: FactorChange, user_id: &str, id: &str, factor: FactorKind) -> Self {
+    pub fn factor(kind: FactorChange, user_id: &UserId, id: &str, factor: FactorKind) -> Self {
         let data = json!({ "userId": user_id, "factorId": id, "kind": factor.as_str() });
-        Self { kind: kind.as_str(), subject: user_id.to_owned(), data }
+        Self { kind: kind.as_str(), subject: user_id.as_str().to_owned(), data }
     }
 
-    pub fn recovery_code_used(user_id: &str) -> Self {
+    pub fn recovery_code_used(user_id: &UserId) -> Self {
         Self::of_user("factor.recovery_code_used", user_id)
     }
 
-    pub fn recovery_codes_renewed(user_id: &str) -> Self {
+    pub fn recovery_codes_renewed(user_id: &UserId) -> Self {
         Self::of_user("factor.recovery_codes_renewed", user_id)
     }
 
-    pub fn factors_reset(user_id: &str) -> Self {
+    pub fn factors_reset(user_id: &UserId) -> Self {
         Self::of_user("factor.reset", user_id)
     }
 
     /// An identity at another provider was linked, or unlinked.
-    pub fn identity(is_linked: bool, user_id: &str, id: &str, issuer: &str) -> Self {
+    pub fn identity(is_linked: bool, user_id: &UserId, id: &str, issuer: &str) -> Self {
         let kind = if is_linked { "identity.linked" } else { "identity.unlinked" };
         let data = json!({ "userId": user_id, "identityId": id, "issuer": issuer });
-        Self { kind, subject: user_id.to_owned(), data }
+        Self { kind, subject: user_id.as_str().to_owned(), data }
     }
 
-    fn of_user(kind: &'static str, user_id: &str) -> Self {
-        Self { kind, subject: user_id.to_owned(), data: json!({ "userId": user_id }) }
+    fn of_user(kind: &'static str, user_id: &UserId) -> Self {
+        Self { kind, subject: user_id.as_str().to_owned(), data: json!({ "userId": user_id }) }
     }
 
     /// An endpoint of webhooks was disabled, which is its subject.

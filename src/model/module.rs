@@ -2,6 +2,7 @@
 
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::catalogue::{Descriptions, in_language},
     oauth::scope::Scope,
 };
@@ -55,7 +56,7 @@ pub struct ModuleGrant {
     /// The id of an account, or the `sub` of a user whom a back end keeps.
     pub subject: String,
     /// The account; `None` for the latter.
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
     pub module_id: String,
     pub valid_from: Timestamp,
     /// The planned end while the grant is open, the actual end once it is closed.

@@ -1,12 +1,12 @@
 //! Sagas: an account whose profile another service creates, and may refuse.
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, ids::UserId};
 
 /// The saga of a registration.
 #[derive(Clone, Debug)]
 pub struct Saga {
     pub id: String,
-    pub user_id: String,
+    pub user_id: UserId,
     /// The correlation id of the request that created the account.
     pub correlation_id: Option<String>,
     pub state: SagaState,

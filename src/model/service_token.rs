@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, ids::UserId};
 
 /// What is encrypted under the master key.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct ServiceToken {
     pub service: String,
     /// Empty: the service's only token.
     pub subject: String,
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
     /// The browser session in which the user connected an account.
     pub browser_session_id: Option<String>,
     /// The number of tokens stored so far.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::{module::OpenGrant, user::User},
     oauth::scope::Scope,
 };
@@ -53,7 +54,7 @@ pub struct SessionOverview {
     /// The `sub` of its tokens.
     pub subject: String,
     /// `None` if the subject is not a user of this server.
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
     pub client_id: String,
     /// The browser session it was opened in.
     pub browser_session_id: Option<String>,

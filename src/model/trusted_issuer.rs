@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{clock::Timestamp, oauth::scope::Scope};
+use crate::{clock::Timestamp, ids::UserId, oauth::scope::Scope};
 
 /// The longest `sub` (OpenID Connect Core §2), in bytes.
 const LONGEST_SUBJECT: usize = 255;
@@ -72,7 +72,7 @@ impl IssuerUse {
 pub struct LinkedSubject {
     pub issuer_id: String,
     pub subject: String,
-    pub user_id: String,
+    pub user_id: UserId,
     pub created_at: Timestamp,
 }
 

@@ -4,6 +4,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::profile::UserProfile,
     unicode::{
         has_stacked_marks, is_base, is_hidden, is_letter_digit, mixes_scripts, nfkc_casefold,
@@ -14,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct User {
     /// The `sub` of the user's tokens.
-    pub id: String,
+    pub id: UserId,
     pub email: String,
     pub username: Option<String>,
     pub role: Role,

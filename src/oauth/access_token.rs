@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     oauth::{jwt::InvalidToken, scope::Scope},
 };
 
@@ -159,6 +160,11 @@ pub struct NewAccessToken<'a> {
 }
 
 impl AccessClaims {
+    /// The user, where the token acts for a whole account: the `sub` is the user's id then.
+    pub fn account_user(&self) -> UserId {
+        UserId::from(self.sub.as_str())
+    }
+
     /// The claims of a token issued now.
     pub fn new(
         new: NewAccessToken<'_>,

@@ -3,6 +3,7 @@
 use super::{Db, Error, Result, Statement};
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::application::{GivenConsent, Usage},
     oauth::scope::Scope,
 };
@@ -10,7 +11,7 @@ use crate::{
 /// Up to `most` consents of a user, or those to one client, the latest first.
 pub async fn consents(
     db: &Db,
-    user_id: &str,
+    user_id: &UserId,
     client_id: Option<&str>,
     most: i64,
 ) -> Result<Vec<GivenConsent>> {
@@ -39,7 +40,7 @@ pub async fn consents(
 /// removed yet, the last used first.
 pub async fn usage(
     db: &Db,
-    user_id: &str,
+    user_id: &UserId,
     client_id: Option<&str>,
     most: i64,
     now: Timestamp,

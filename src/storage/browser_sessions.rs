@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     clock::{CLOCK_SKEW, Timestamp},
+    ids::UserId,
     model::{
         browser_session::{AuthorizationContext, BrowserOverview, BrowserSession},
         created_at,
@@ -21,7 +22,7 @@ pub struct NewBrowserSession {
     pub id: String,
     /// SHA-256 of the cookie.
     pub token_hash: [u8; 32],
-    pub user_id: String,
+    pub user_id: UserId,
     /// `None`: now.
     pub authenticated_at: Option<Timestamp>,
     pub amr: String,
@@ -230,7 +231,7 @@ pub async fn revoke(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
 /// Up to `most` valid browser sessions of a user, or the one of that id, newest first.
 pub async fn of_user(
     db: &Db,
-    user_id: &str,
+    user_id: &UserId,
     id: Option<&str>,
     most: i64,
     now: Timestamp,
@@ -273,7 +274,7 @@ fn overview_from_row(row: &Row) -> Result<BrowserOverview> {
 /// returns their ids.
 pub async fn revoke_others(
     tx: &mut Tx,
-    user_id: &str,
+    user_id: &UserId,
     kept: &str,
     now: Timestamp,
 ) -> Result<Vec<String>> {

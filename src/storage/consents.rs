@@ -1,12 +1,12 @@
 //! Consents of users to clients.
 
 use super::{Error, Result, Row, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, oauth::scope::Scope};
+use crate::{clock::Timestamp, ids::UserId, oauth::scope::Scope};
 
 /// Adds a consent, or replaces the previous one.
 pub async fn put(
     tx: &mut Tx,
-    user_id: &str,
+    user_id: &UserId,
     client_id: &str,
     resource: &str,
     scope: &Scope,
@@ -31,7 +31,7 @@ pub async fn put(
 /// transaction ends.
 pub async fn lock_shared(
     tx: &mut Tx,
-    user_id: &str,
+    user_id: &UserId,
     client_id: &str,
     resource: &str,
 ) -> Result<Option<Scope>> {
@@ -53,7 +53,7 @@ pub async fn lock_shared(
 }
 
 /// Removes every consent of a user to a client; `false` if there was none.
-pub async fn withdraw(tx: &mut Tx, user_id: &str, client_id: &str) -> Result<bool> {
+pub async fn withdraw(tx: &mut Tx, user_id: &UserId, client_id: &str) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
@@ -67,7 +67,7 @@ pub async fn withdraw(tx: &mut Tx, user_id: &str, client_id: &str) -> Result<boo
 }
 
 /// Removes every consent of a user.
-pub async fn remove_of_user(tx: &mut Tx, user_id: &str) -> Result<()> {
+pub async fn remove_of_user(tx: &mut Tx, user_id: &UserId) -> Result<()> {
     tx.run(Statement::new("DELETE FROM consents WHERE user_id = $1").bind(user_id)).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! removes the tokens, does so too.
 
 use super::{Db, Result, Row, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, model::mail::Purpose};
+use crate::{clock::Timestamp, ids::UserId, model::mail::Purpose};
 
 /// A token to store.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct NewToken<'a> {
     pub purpose: Purpose,
     pub token_hash: [u8; 32],
     /// `None`: a registration, or a request for an unknown account.
-    pub user_id: Option<&'a str>,
+    pub user_id: Option<&'a UserId>,
     pub email: &'a str,
     pub detail: Option<String>,
     pub code_hash: Option<[u8; 32]>,
@@ -22,7 +22,7 @@ pub struct NewToken<'a> {
 #[derive(Clone, Debug)]
 pub struct EmailToken {
     pub id: String,
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
     /// The address that it is about, as entered.
     pub email: String,
     pub detail: Option<String>,
@@ -83,7 +83,7 @@ pub async fn take(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
 /// Counts an attempt at the codes of a user; returns those that may still be compared.
 pub async fn attempt(
     db: &Db,
-    user_id: &str,
+    user_id: &UserId,
     most: i64,
     now: Timestamp,
 ) -> Result<Vec<CodeAttempt>> {
@@ -104,7 +104,7 @@ pub async fn attempt(
 }
 
 /// Removes the tokens of a user for a purpose.
-pub async fn remove(tx: &mut Tx, user_id: &str, purpose: Purpose) -> Result<()> {
+pub async fn remove(tx: &mut Tx, user_id: &UserId, purpose: Purpose) -> Result<()> {
     let statement = Statement::new("DELETE FROM email_tokens WHERE user_id = $1 AND purpose = $2");
     tx.run(statement.bind(user_id).bind(purpose.as_str())).await?;
     Ok(())
@@ -112,7 +112,7 @@ pub async fn remove(tx: &mut Tx, user_id: &str, purpose: Purpose) -> Result<()> 
 
 /// Removes the tokens of a user that a changed password or email address makes invalid. Objections
 /// to a change of the address remain: it may have been an intruder's.
-pub async fn remove_outdated(tx: &mut Tx, user_id: &str) -> Result<()> {
+pub async fn remove_outdated(tx: &mut Tx, user_id: &UserId) -> Result<()> {
     let statement = Statement::new("DELETE FROM email_tokens WHERE user_id = $1 AND purpose <> $2");
     tx.run(statement.bind(user_id).bind(Purpose::ObjectToChange.as_str())).await?;
     Ok(())

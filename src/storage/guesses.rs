@@ -11,7 +11,7 @@ use super::{
     known_sources::{self, LastSeen, LoginSource},
     statement::one,
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, ids::UserId};
 
 /// How long wrong guesses are kept after the last one.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 3_600);
@@ -42,8 +42,8 @@ pub struct GuessedAccount {
 }
 
 impl GuessedAccount {
-    pub fn user(id: &str) -> Self {
-        Self { account: id.to_owned(), login_tag: String::new() }
+    pub fn user(id: &UserId) -> Self {
+        Self { account: id.as_str().to_owned(), login_tag: String::new() }
     }
 
     /// The id of the user, if it is one.
@@ -307,7 +307,7 @@ pub async fn end_row(tx: &mut Tx, account: &GuessedAccount, kind: Kind) -> Resul
 }
 
 /// Forgets the wrong guesses at a user's password or codes, from wherever: it is another one now.
-pub async fn forget_all(tx: &mut Tx, user_id: &str, kind: Kind) -> Result<()> {
+pub async fn forget_all(tx: &mut Tx, user_id: &UserId, kind: Kind) -> Result<()> {
     let removal = Statement::new("DELETE FROM guesses WHERE account = $1 AND kind = $2");
     tx.run(removal.bind(user_id).bind(kind.as_str())).await?;
     Ok(())

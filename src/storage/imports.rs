@@ -6,11 +6,12 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::{Db, Error, Result, Statement, Tx};
+use crate::ids::UserId;
 
 /// An account to import, with the names of its columns.
 #[derive(Clone, Debug, Serialize)]
 pub struct ImportedUser {
-    pub id: String,
+    pub id: UserId,
     pub email: String,
     pub email_canonical: String,
     pub username: Option<String>,
@@ -83,7 +84,7 @@ pub async fn existing(db: &Db, batch: &[ImportedUser]) -> Result<Existing> {
 
 /// Adds users; returns the ids of those that were added. The others have a name that somebody has
 /// taken since [`existing`].
-pub async fn insert(tx: &mut Tx, batch: &[ImportedUser]) -> Result<Vec<String>> {
+pub async fn insert(tx: &mut Tx, batch: &[ImportedUser]) -> Result<Vec<UserId>> {
     macro_rules! insert {
         ($select:literal) => {
             concat!(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Db, Result, Statement, Tx, statement::one};
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, ids::UserId};
 
 /// Sources that are remembered for a user; the oldest give way.
 const MOST: i64 = 32;
@@ -53,7 +53,7 @@ impl LastSeen {
 }
 
 /// The statement that finds out when a user last logged in from a source.
-fn last_seen_statement(user_id: &str, source: &LoginSource) -> Statement {
+fn last_seen_statement(user_id: &UserId, source: &LoginSource) -> Statement {
     Statement::new(
         "SELECT (SELECT seen_at FROM known_sources WHERE user_id = $1 AND source = $2) AS device_seen_at, \
          (SELECT seen_at FROM known_sources WHERE user_id = $1 AND source = $3) AS network_seen_at",
@@ -64,7 +64,7 @@ fn last_seen_statement(user_id: &str, source: &LoginSource) -> Statement {
 }
 
 /// When the user last logged in from this source.
-pub async fn last_seen(tx: &mut Tx, user_id: &str, source: &LoginSource) -> Result<LastSeen> {
+pub async fn last_seen(tx: &mut Tx, user_id: &UserId, source: &LoginSource) -> Result<LastSeen> {
     let rows = tx.run(last_seen_statement(user_id, source)).await?;
     one(rows).map_or(Ok(LastSeen::default()), |row| read(&row))
 }
@@ -87,7 +87,7 @@ pub struct KnownSource {
 }
 
 /// The remembered sources of a user, the newest first.
-pub async fn of_user(db: &Db, user_id: &str) -> Result<Vec<KnownSource>> {
+pub async fn of_user(db: &Db, user_id: &UserId) -> Result<Vec<KnownSource>> {
     let statement = Statement::new(
         "SELECT source, seen_at FROM known_sources WHERE user_id = $1 ORDER BY seen_at DESC, source",
     );
@@ -102,7 +102,7 @@ pub async fn of_user(db: &Db, user_id: &str) -> Result<Vec<KnownSource>> {
 }
 
 /// Whether any source of the user is remembered.
-pub async fn any(tx: &mut Tx, user_id: &str) -> Result<bool> {
+pub async fn any(tx: &mut Tx, user_id: &UserId) -> Result<bool> {
     let statement = Statement::new("SELECT user_id FROM known_sources WHERE user_id = $1 LIMIT 1");
     Ok(!tx.run(statement.bind(user_id)).await?.is_empty())
 }
@@ -111,7 +111,7 @@ pub async fn any(tx: &mut Tx, user_id: &str) -> Result<bool> {
 /// short time ago.
 pub async fn remember(
     tx: &mut Tx,
-    user_id: &str,
+    user_id: &UserId,
     source: &LoginSource,
     last_seen: LastSeen,
     now: Timestamp,
@@ -141,7 +141,7 @@ pub async fn remember(
 }
 
 /// Forgets all sources of a user but this one: another person may have logged in there.
-pub async fn keep_only(tx: &mut Tx, user_id: &str, source: &LoginSource) -> Result<()> {
+pub async fn keep_only(tx: &mut Tx, user_id: &UserId, source: &LoginSource) -> Result<()> {
     let statement =
         Statement::new("DELETE FROM known_sources WHERE user_id = $1 AND source NOT IN ($2, $3)");
     tx.run(statement.bind(user_id).bind(source.device()).bind(source.network())).await?;

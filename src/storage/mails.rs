@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, model::mail::MailState};
+use crate::{clock::Timestamp, ids::UserId, model::mail::MailState};
 
 /// A mail to queue.
 #[derive(Debug)]
 pub struct NewMail<'a> {
     pub id: &'a str,
     pub kind: &'static str,
-    pub user_id: Option<&'a str>,
+    pub user_id: Option<&'a UserId>,
     pub recipient_hash: [u8; 32],
     /// Encrypted.
     pub payload: Option<String>,
@@ -34,7 +34,7 @@ pub struct QueuedMail {
 pub struct ListedMail {
     pub id: String,
     pub kind: String,
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
     pub state: MailState,
     pub attempts: i64,
     pub created_at: Timestamp,
@@ -152,7 +152,7 @@ pub async fn page(
 }
 
 /// Up to `most` mails to a user, the newest first.
-pub async fn of_user(db: &Db, user_id: &str, most: i64) -> Result<Vec<ListedMail>> {
+pub async fn of_user(db: &Db, user_id: &UserId, most: i64) -> Result<Vec<ListedMail>> {
     let statement = Statement::new(
         "SELECT id, kind, user_id, state, attempts, created_at, next_attempt_at, finished_at, error FROM mails \
          WHERE user_id = $1 ORDER BY id DESC LIMIT $2",

@@ -1,11 +1,11 @@
 //! Profiles of users.
 
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, model::profile::UserProfile};
+use crate::{clock::Timestamp, ids::UserId, model::profile::UserProfile};
 
 /// The profile of a user, and when it, a name or the role of the user was last changed; `None`: not
 /// since the account was created.
-pub async fn of(db: &Db, user_id: &str) -> Result<(UserProfile, Option<Timestamp>)> {
+pub async fn of(db: &Db, user_id: &UserId) -> Result<(UserProfile, Option<Timestamp>)> {
     let statement = Statement::new("SELECT claims, updated_at FROM profiles WHERE user_id = $1");
     let Some(row) = one(db.read(statement.bind(user_id)).await?) else {
         return Ok((UserProfile::default(), None));
@@ -14,7 +14,7 @@ pub async fn of(db: &Db, user_id: &str) -> Result<(UserProfile, Option<Timestamp
 }
 
 /// The profile of a locked user.
-pub(super) async fn of_locked(tx: &mut Tx, user_id: &str) -> Result<UserProfile> {
+pub(super) async fn of_locked(tx: &mut Tx, user_id: &UserId) -> Result<UserProfile> {
     let statement = Statement::new("SELECT claims FROM profiles WHERE user_id = $1");
     let row = one(tx.run(statement.bind(user_id)).await?);
     row.map_or_else(|| Ok(UserProfile::default()), |row| from_row(&row, "claims"))
@@ -23,7 +23,7 @@ pub(super) async fn of_locked(tx: &mut Tx, user_id: &str) -> Result<UserProfile>
 /// Keeps the time of a change of a locked user, with the profile where that has changed.
 pub(super) async fn updated(
     tx: &mut Tx,
-    user_id: &str,
+    user_id: &UserId,
     profile: Option<&UserProfile>,
     now: Timestamp,
 ) -> Result<()> {

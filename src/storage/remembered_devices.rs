@@ -2,7 +2,7 @@
 //! the device cookie.
 
 use super::{Db, Result, Row, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, model::device::RememberedDevice};
+use crate::{clock::Timestamp, ids::UserId, model::device::RememberedDevice};
 
 /// Maximum number of remembered devices of a user; beyond it the oldest are removed.
 const MOST: i64 = 20;
@@ -11,7 +11,7 @@ const MOST: i64 = 20;
 #[derive(Debug)]
 pub struct NewDevice<'a> {
     pub id: &'a str,
-    pub user_id: &'a str,
+    pub user_id: &'a UserId,
     /// SHA-256 of the new cookie.
     pub token_hash: [u8; 32],
     /// The hash of the device cookie.
@@ -62,7 +62,7 @@ pub async fn replace_token(tx: &mut Tx, old: [u8; 32], new: [u8; 32]) -> Result<
 /// The id of what is remembered for the user of this cookie in this device.
 pub async fn find(
     db: &Db,
-    user_id: &str,
+    user_id: &UserId,
     token_hash: [u8; 32],
     device: &str,
     now: Timestamp,
@@ -84,7 +84,7 @@ pub async fn record_use(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
 }
 
 /// The remembered devices of a user, the newest first.
-pub async fn of_user(db: &Db, user_id: &str, now: Timestamp) -> Result<Vec<RememberedDevice>> {
+pub async fn of_user(db: &Db, user_id: &UserId, now: Timestamp) -> Result<Vec<RememberedDevice>> {
     let statement = Statement::new(
         "SELECT id, user_agent, created_at, last_used_at, expires_at FROM remembered_devices \
          WHERE user_id = $1 AND expires_at > $2 ORDER BY created_at DESC, id DESC",
@@ -93,7 +93,7 @@ pub async fn of_user(db: &Db, user_id: &str, now: Timestamp) -> Result<Vec<Remem
 }
 
 /// Removes one of the user; `false` if there is none of that id.
-pub async fn remove(tx: &mut Tx, user_id: &str, id: &str) -> Result<bool> {
+pub async fn remove(tx: &mut Tx, user_id: &UserId, id: &str) -> Result<bool> {
     if id.contains('\0') {
         return Ok(false);
     }
@@ -105,7 +105,7 @@ pub async fn remove(tx: &mut Tx, user_id: &str, id: &str) -> Result<bool> {
 
 /// Removes all of a user; returns their number. Call it before browser sessions are revoked: a
 /// login locks them in this order.
-pub async fn remove_all(tx: &mut Tx, user_id: &str) -> Result<usize> {
+pub async fn remove_all(tx: &mut Tx, user_id: &UserId) -> Result<usize> {
     let statement =
         Statement::new("DELETE FROM remembered_devices WHERE user_id = $1 RETURNING id");
     Ok(tx.run(statement.bind(user_id)).await?.len())

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::saga::{Saga, SagaState},
 };
 
@@ -29,7 +30,7 @@ macro_rules! select {
 #[derive(Debug)]
 pub struct NewSaga<'a> {
     pub id: &'a str,
-    pub user_id: &'a str,
+    pub user_id: &'a UserId,
     pub correlation_id: Option<&'a str>,
     /// `publish`, or `create`: by a call, which this process makes until `lease_until`.
     pub step: &'static str,
@@ -58,7 +59,7 @@ pub async fn open(tx: &mut Tx, new: NewSaga<'_>, now: Timestamp) -> Result<()> {
 }
 
 /// The saga of a user.
-pub async fn of_user(db: &Db, user_id: &str) -> Result<Option<Saga>> {
+pub async fn of_user(db: &Db, user_id: &UserId) -> Result<Option<Saga>> {
     // PostgreSQL rejects statements with NUL in a text value; no user has such an id.
     if user_id.contains('\0') {
         return Ok(None);
@@ -68,7 +69,7 @@ pub async fn of_user(db: &Db, user_id: &str) -> Result<Option<Saga>> {
 }
 
 /// As [`of_user`]; the saga does not change until the transaction ends.
-pub async fn lock(tx: &mut Tx, user_id: &str) -> Result<Option<Saga>> {
+pub async fn lock(tx: &mut Tx, user_id: &UserId) -> Result<Option<Saga>> {
     let statement = Statement::new(select!("")).locking(select!(" FOR UPDATE")).bind(user_id);
     one(tx.run(statement).await?).map(|row| from_row(&row)).transpose()
 }
@@ -147,7 +148,7 @@ pub async fn postpone(db: &Db, id: &str, next_at: Timestamp) -> Result<()> {
 }
 
 /// The users of up to `most` published sagas whose time has passed.
-pub async fn expired(db: &Db, now: Timestamp, most: i64) -> Result<Vec<String>> {
+pub async fn expired(db: &Db, now: Timestamp, most: i64) -> Result<Vec<UserId>> {
     let statement = Statement::new(
         "SELECT user_id FROM sagas WHERE closed_at IS NULL AND next_at <= $1 AND state = 'published' \
          ORDER BY next_at LIMIT $2",

@@ -3,6 +3,7 @@
 use super::{Db, Error, Result, Row, Statement, Tx, guesses, statement::one};
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::second_factor::{Factor, FactorKind, FactorOverview},
 };
 
@@ -17,7 +18,7 @@ pub struct LockedFactors {
 }
 
 /// Locks an enabled user; `None` if there is none of that id.
-pub async fn lock(tx: &mut Tx, user_id: &str) -> Result<Option<LockedFactors>> {
+pub async fn lock(tx: &mut Tx, user_id: &UserId) -> Result<Option<LockedFactors>> {
     macro_rules! select {
         ($lock:literal) => {
             concat!(
@@ -39,7 +40,7 @@ pub async fn lock(tx: &mut Tx, user_id: &str) -> Result<Option<LockedFactors>> {
 }
 
 /// The factors of a user, the number of recovery codes, and whether the role requires a factor.
-pub async fn overview(db: &Db, user_id: &str) -> Result<FactorOverview> {
+pub async fn overview(db: &Db, user_id: &UserId) -> Result<FactorOverview> {
     if user_id.contains('\0') {
         return Ok(FactorOverview::default());
     }
@@ -86,7 +87,7 @@ pub struct TotpRow {
 }
 
 /// The authenticator apps of a user.
-pub async fn totp_of(db: &Db, user_id: &str) -> Result<Vec<TotpRow>> {
+pub async fn totp_of(db: &Db, user_id: &UserId) -> Result<Vec<TotpRow>> {
     let statement = Statement::new(
         "SELECT id, secret_jwe FROM second_factors WHERE user_id = $1 AND kind = 'totp' ORDER BY id",
     );
@@ -119,7 +120,7 @@ impl Secret {
 /// [`Error::Conflict`] if this set-up was confirmed before, or the passkey is known.
 pub async fn insert(
     tx: &mut Tx,
-    user_id: &str,
+    user_id: &UserId,
     id: &str,
     name: &str,
     secret: Secret,
@@ -160,7 +161,7 @@ pub struct PasskeyRow {
 }
 
 /// The passkeys of a user.
-pub async fn passkeys_of(db: &Db, user_id: &str) -> Result<Vec<PasskeyRow>> {
+pub async fn passkeys_of(db: &Db, user_id: &UserId) -> Result<Vec<PasskeyRow>> {
     let statement = Statement::new(
         "SELECT id, credential FROM second_factors WHERE user_id = $1 AND kind = 'passkey' ORDER BY id",
     );
@@ -199,7 +200,7 @@ pub async fn accept_step(tx: &mut Tx, id: &str, step: i64, now: Timestamp) -> Re
 /// Returns its kind, or `None` if the user has no such factor.
 pub async fn remove(
     tx: &mut Tx,
-    user_id: &str,
+    user_id: &UserId,
     id: &str,
     locked: LockedFactors,
 ) -> Result<Option<FactorKind>> {
@@ -221,7 +222,7 @@ pub async fn remove(
 
 /// Removes the factors of a user that were added at this time or later; with one, every recovery
 /// code and what was counted. `false` if there was none.
-pub async fn remove_since(tx: &mut Tx, user_id: &str, since: Timestamp) -> Result<bool> {
+pub async fn remove_since(tx: &mut Tx, user_id: &UserId, since: Timestamp) -> Result<bool> {
     let removal = Statement::new(
         "DELETE FROM second_factors WHERE user_id = $1 AND created_at >= $2 RETURNING id",
     );
@@ -240,7 +241,7 @@ pub async fn remove_since(tx: &mut Tx, user_id: &str, since: Timestamp) -> Resul
 }
 
 /// Says in the user's row whether there is a factor, since when: logins compare it.
-async fn mark(tx: &mut Tx, user_id: &str, since: Option<Timestamp>) -> Result<()> {
+async fn mark(tx: &mut Tx, user_id: &UserId, since: Option<Timestamp>) -> Result<()> {
     let statement = Statement::new(
         "UPDATE users SET second_factor_at = CASE WHEN $2 IS NULL THEN NULL \
          ELSE COALESCE(second_factor_at, $2) END WHERE id = $1",
@@ -254,7 +255,7 @@ async fn mark(tx: &mut Tx, user_id: &str, since: Option<Timestamp>) -> Result<()
 }
 
 /// Replaces the recovery codes of a user.
-pub async fn replace_codes(tx: &mut Tx, user_id: &str, hashes: &[[u8; 32]]) -> Result<()> {
+pub async fn replace_codes(tx: &mut Tx, user_id: &UserId, hashes: &[[u8; 32]]) -> Result<()> {
     tx.run(Statement::new("DELETE FROM recovery_codes WHERE user_id = $1").bind(user_id)).await?;
     for hash in hashes {
         let statement =
@@ -265,7 +266,7 @@ pub async fn replace_codes(tx: &mut Tx, user_id: &str, hashes: &[[u8; 32]]) -> R
 }
 
 /// Uses a recovery code up; `false` if it is not the user's or was used before.
-pub async fn use_code(tx: &mut Tx, user_id: &str, hash: [u8; 32]) -> Result<bool> {
+pub async fn use_code(tx: &mut Tx, user_id: &UserId, hash: [u8; 32]) -> Result<bool> {
     let statement = Statement::new(
         "DELETE FROM recovery_codes WHERE user_id = $1 AND code_hash = $2 RETURNING user_id",
     );
@@ -273,7 +274,7 @@ pub async fn use_code(tx: &mut Tx, user_id: &str, hash: [u8; 32]) -> Result<bool
 }
 
 /// Whether an unused recovery code of the user has this hash.
-pub async fn has_code(db: &Db, user_id: &str, hash: [u8; 32]) -> Result<bool> {
+pub async fn has_code(db: &Db, user_id: &UserId, hash: [u8; 32]) -> Result<bool> {
     let statement =
         Statement::new("SELECT user_id FROM recovery_codes WHERE user_id = $1 AND code_hash = $2");
     Ok(!db.read(statement.bind(user_id).bind(hash)).await?.is_empty())

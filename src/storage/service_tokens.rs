@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Db, Error, Result, Row, Statement, Tx};
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::service_token::{FailureKind, ServiceToken},
 };
 
@@ -51,7 +52,7 @@ pub async fn read(
 /// Every row, by service and subject, after these; `user_id`: of this user only.
 pub async fn page(
     db: &Db,
-    user_id: Option<&str>,
+    user_id: Option<&UserId>,
     after: (&str, &str),
     most: i64,
     now: Timestamp,
@@ -247,7 +248,7 @@ pub async fn discard(
 pub async fn connect(
     tx: &mut Tx,
     service: &str,
-    user_id: &str,
+    user_id: &UserId,
     browser_session_id: &str,
     new: NewToken,
     now: Timestamp,

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::{
         event::Event,
         session::{Session, SessionDetails},
@@ -62,7 +63,7 @@ use has_logout_uri;
 pub struct NewSession {
     pub id: String,
     pub subject: String,
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
     pub client_id: String,
     pub browser_session_id: Option<String>,
     pub scope: Scope,
@@ -114,7 +115,7 @@ macro_rules! insert {
 pub(super) struct SessionRow {
     pub id: String,
     subject: String,
-    user_id: Option<String>,
+    user_id: Option<UserId>,
     client_id: String,
     scope: String,
     chain_key: i64,
@@ -648,7 +649,7 @@ pub async fn sweep(db: &Db, now: Timestamp, most: i64) -> Result<usize> {
 
 pub(super) fn from_row(row: &Row) -> Result<Session> {
     let scope: String = row.get("scope")?;
-    let user_id: Option<String> = row.get("user_id")?;
+    let user_id: Option<UserId> = row.get("user_id")?;
     Ok(Session {
         id: row.get("id")?,
         subject: row.get("subject")?,

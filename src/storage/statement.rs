@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use serde::{Serialize, Serializer};
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection,
-    Type, postgres::PgRow, sqlite::SqliteRow,
+    AssertSqlSafe, ColumnIndex, Database, Decode, PgConnection, Postgres, Row as _, Sqlite,
+    SqliteConnection, Type, error::BoxDynError, postgres::PgRow, sqlite::SqliteRow,
 };
 
 use super::{Error, Result};
+use crate::ids::{BrowserSessionId, ClientId, SessionId, UserId};
 
 /// SQL text with its parameters `$1`, `$2`, …; the text is the same for both backends.
 #[derive(Debug)]
@@ -270,3 +271,41 @@ value_from! {
     crate::clock::Timestamp => Int(|v: crate::clock::Timestamp| Some(v.0)),
     Option<crate::clock::Timestamp> => Int(|v: Option<crate::clock::Timestamp>| v.map(|v| v.0)),
 }
+
+/// A column of text that holds an id.
+macro_rules! ids {
+    ($($id:ty),* $(,)?) => {
+        $(
+            value_from! {
+                $id => Text(|v: $id| Some(v.into())),
+                &$id => Text(|v: &$id| Some(v.as_str().to_owned())),
+                Option<$id> => Text(|v: Option<$id>| v.map(Into::into)),
+                Option<&$id> => Text(|v: Option<&$id>| v.map(|v| v.as_str().to_owned())),
+            }
+
+            impl<DB: Database> Type<DB> for $id
+            where
+                String: Type<DB>,
+            {
+                fn type_info() -> DB::TypeInfo {
+                    String::type_info()
+                }
+
+                fn compatible(ty: &DB::TypeInfo) -> bool {
+                    String::compatible(ty)
+                }
+            }
+
+            impl<'r, DB: Database> Decode<'r, DB> for $id
+            where
+                String: Decode<'r, DB>,
+            {
+                fn decode(value: DB::ValueRef<'r>) -> std::result::Result<Self, BoxDynError> {
+                    String::decode(value).map(Self::from)
+                }
+            }
+        )*
+    };
+}
+
+ids! { UserId, ClientId, SessionId, BrowserSessionId }

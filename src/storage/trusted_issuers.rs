@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::trusted_issuer::{IssuerSettings, LinkedSubject, TrustedIssuer},
 };
 
@@ -110,7 +111,7 @@ pub async fn link(tx: &mut Tx, link: &LinkedSubject) -> Result<()> {
 }
 
 /// Removes a link; gives the user it was to.
-pub async fn unlink(tx: &mut Tx, issuer_id: &str, subject: &str) -> Result<Option<String>> {
+pub async fn unlink(tx: &mut Tx, issuer_id: &str, subject: &str) -> Result<Option<UserId>> {
     let statement = Statement::new(
         "DELETE FROM linked_subjects WHERE issuer_id = $1 AND subject = $2 RETURNING user_id",
     );
@@ -129,7 +130,7 @@ pub async fn links(db: &Db, issuer_id: &str, after: &str, most: i64) -> Result<V
 }
 
 /// Up to `most` links to a user.
-pub async fn links_of_user(db: &Db, user_id: &str, most: i64) -> Result<Vec<LinkedSubject>> {
+pub async fn links_of_user(db: &Db, user_id: &UserId, most: i64) -> Result<Vec<LinkedSubject>> {
     let statement = Statement::new(
         "SELECT issuer_id, subject, user_id, created_at FROM linked_subjects WHERE user_id = $1 \
          ORDER BY issuer_id, subject LIMIT $2",
@@ -139,7 +140,7 @@ pub async fn links_of_user(db: &Db, user_id: &str, most: i64) -> Result<Vec<Link
 }
 
 /// The user that a subject is linked to. The link cannot be removed until the transaction ends.
-pub async fn linked_user(tx: &mut Tx, issuer_id: &str, subject: &str) -> Result<Option<String>> {
+pub async fn linked_user(tx: &mut Tx, issuer_id: &str, subject: &str) -> Result<Option<UserId>> {
     // PostgreSQL rejects statements with NUL in a text value; no link has such a subject.
     if subject.contains('\0') {
         return Ok(None);

@@ -1,7 +1,7 @@
 //! Identities of users at other OpenID providers.
 
 use super::{Db, Result, Row, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, model::upstream_identity::UpstreamIdentity};
+use crate::{clock::Timestamp, ids::UserId, model::upstream_identity::UpstreamIdentity};
 
 /// Links an identity to a user; `false` if it is linked already, or the user has another one of the
 /// issuer.
@@ -31,7 +31,7 @@ pub async fn find(db: &Db, issuer: &str, subject: &str) -> Result<Option<Upstrea
 }
 
 /// The identities of a user, the oldest first. There is one of each issuer at most.
-pub async fn of_user(db: &Db, user_id: &str) -> Result<Vec<UpstreamIdentity>> {
+pub async fn of_user(db: &Db, user_id: &UserId) -> Result<Vec<UpstreamIdentity>> {
     db.read(Statement::new(OF_USER).bind(user_id)).await?.iter().map(from_row).collect()
 }
 
@@ -48,7 +48,7 @@ pub struct OtherWays {
 }
 
 /// How a user, whose row is locked, can log in without the identity `id`.
-pub async fn other_ways(tx: &mut Tx, user_id: &str, id: &str) -> Result<Option<OtherWays>> {
+pub async fn other_ways(tx: &mut Tx, user_id: &UserId, id: &str) -> Result<Option<OtherWays>> {
     let statement = Statement::new(
         "SELECT password_hash, EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id \
          AND f.kind = 'passkey') AS has_passkey FROM users WHERE id = $1",
@@ -65,7 +65,7 @@ pub async fn other_ways(tx: &mut Tx, user_id: &str, id: &str) -> Result<Option<O
 }
 
 /// Records a login; `false` if the identity is not the user's any more. The row stays locked.
-pub async fn record_login(tx: &mut Tx, user_id: &str, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn record_login(tx: &mut Tx, user_id: &UserId, id: &str, now: Timestamp) -> Result<bool> {
     let statement = Statement::new(
         "UPDATE upstream_identities SET last_login_at = $3 WHERE user_id = $1 AND id = $2 RETURNING id",
     );
@@ -73,7 +73,7 @@ pub async fn record_login(tx: &mut Tx, user_id: &str, id: &str, now: Timestamp) 
 }
 
 /// Removes an identity of a user; returns its issuer.
-pub async fn remove(tx: &mut Tx, user_id: &str, id: &str) -> Result<Option<String>> {
+pub async fn remove(tx: &mut Tx, user_id: &UserId, id: &str) -> Result<Option<String>> {
     let statement = Statement::new(
         "DELETE FROM upstream_identities WHERE user_id = $1 AND id = $2 RETURNING issuer",
     );
@@ -85,7 +85,7 @@ pub async fn remove(tx: &mut Tx, user_id: &str, id: &str) -> Result<Option<Strin
 /// each.
 pub async fn remove_since(
     tx: &mut Tx,
-    user_id: &str,
+    user_id: &UserId,
     since: Timestamp,
 ) -> Result<Vec<(String, String)>> {
     let statement = Statement::new(

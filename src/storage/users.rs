@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    ids::UserId,
     model::{
         profile::UserProfile,
         user::{AcceptedTerms, Deletion, Email, Login, Role, User, UserRecord, Username},
@@ -88,7 +89,7 @@ pub(super) fn second_factor_state(row: &Row) -> Result<SecondFactorState> {
 /// A new user.
 #[derive(Debug)]
 pub struct NewUser {
-    pub id: String,
+    pub id: UserId,
     pub email: Email,
     pub username: Option<Username>,
     pub password_hash: String,
@@ -164,7 +165,7 @@ fn with_password(row: &Row) -> Result<UserWithPassword> {
 }
 
 /// As [`by_id`], with the password hash.
-pub async fn with_password_by_id(db: &Db, id: &str) -> Result<Option<UserWithPassword>> {
+pub async fn with_password_by_id(db: &Db, id: &UserId) -> Result<Option<UserWithPassword>> {
     let statement = Statement::new(select_with_password!("WHERE u.id = $1"));
     one(db.read(statement.bind(id)).await?).map(|row| with_password(&row)).transpose()
 }
@@ -229,7 +230,7 @@ pub async fn login_candidate(
 }
 
 /// Finds a user by id.
-pub async fn by_id(db: &Db, id: &str) -> Result<Option<User>> {
+pub async fn by_id(db: &Db, id: &UserId) -> Result<Option<User>> {
     if id.contains('\0') {
         return Ok(None);
     }
@@ -266,7 +267,7 @@ pub async fn names(db: &Db, ids: &BTreeSet<&str>) -> Result<HashMap<String, Stri
 }
 
 /// As [`by_id`]; the user cannot be disabled, changed or removed until the transaction ends.
-pub async fn lock_shared(tx: &mut Tx, id: &str) -> Result<Option<User>> {
+pub async fn lock_shared(tx: &mut Tx, id: &UserId) -> Result<Option<User>> {
     macro_rules! select {
         ($lock:literal) => {
             concat!(
@@ -290,7 +291,7 @@ pub async fn lock_shared(tx: &mut Tx, id: &str) -> Result<Option<User>> {
 /// outdated hash.
 pub async fn record_login(
     tx: &mut Tx,
-    id: &str,
+    id: &UserId,
     verified_hash: &str,
     new_hash: Option<String>,
     has_second_factor: bool,
@@ -314,7 +315,7 @@ pub async fn record_login(
 }
 
 /// Replaces an outdated hash of the same password, if it is still the verified one.
-pub async fn renew_hash(tx: &mut Tx, id: &str, verified: &str, new: &str) -> Result<bool> {
+pub async fn renew_hash(tx: &mut Tx, id: &UserId, verified: &str, new: &str) -> Result<bool> {
     let statement = Statement::new(
         "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id",
     );
@@ -325,7 +326,7 @@ pub async fn renew_hash(tx: &mut Tx, id: &str, verified: &str, new: &str) -> Res
 /// the user has requested becomes final, or is cancelled.
 pub async fn set_disabled(
     tx: &mut Tx,
-    id: &str,
+    id: &UserId,
     disabled_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<bool> {
@@ -349,7 +350,7 @@ pub async fn set_disabled(
 /// Disables an enabled user, who is to be deleted at that time.
 pub async fn request_deletion(
     tx: &mut Tx,
-    id: &str,
+    id: &UserId,
     deletion_at: Timestamp,
     now: Timestamp,
 ) -> Result<()> {
@@ -366,7 +367,7 @@ pub async fn request_deletion(
 /// `false` otherwise.
 pub async fn cancel_deletion(
     tx: &mut Tx,
-    id: &str,
+    id: &UserId,
     verified_hash: &str,
     now: Timestamp,
 ) -> Result<bool> {
@@ -385,7 +386,7 @@ pub async fn due_deletions(
     now: Timestamp,
     after: (Timestamp, &str),
     most: i64,
-) -> Result<Vec<(Timestamp, String)>> {
+) -> Result<Vec<(Timestamp, UserId)>> {
     let statement = Statement::new(
         "SELECT deletion_at, id FROM users WHERE deletion_at <= $1 \
          AND (deletion_at > $2 OR (deletion_at = $2 AND id > $3)) ORDER BY deletion_at, id LIMIT $4",
@@ -395,7 +396,7 @@ pub async fn due_deletions(
 }
 
 /// Replaces the password hash; `false` if there is no such user.
-pub async fn set_password(tx: &mut Tx, id: &str, hash: String, now: Timestamp) -> Result<bool> {
+pub async fn set_password(tx: &mut Tx, id: &UserId, hash: String, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(concat!(
@@ -412,7 +413,7 @@ pub async fn set_password(tx: &mut Tx, id: &str, hash: String, now: Timestamp) -
 }
 
 /// Records that the email address is verified.
-pub async fn set_verified(tx: &mut Tx, id: &str, now: Timestamp) -> Result<()> {
+pub async fn set_verified(tx: &mut Tx, id: &UserId, now: Timestamp) -> Result<()> {
     tx.run(
         Statement::new(concat!(
             "UPDATE users SET is_verified = TRUE, ",
@@ -430,7 +431,7 @@ pub async fn set_verified(tx: &mut Tx, id: &str, now: Timestamp) -> Result<()> {
 /// `since`.
 pub async fn record_login_notice(
     tx: &mut Tx,
-    id: &str,
+    id: &UserId,
     since: Timestamp,
     now: Timestamp,
 ) -> Result<bool> {
@@ -442,7 +443,7 @@ pub async fn record_login_notice(
 }
 
 /// Records that the user has accepted terms; `false` if there is no such user.
-pub async fn accept_terms(tx: &mut Tx, id: &str, version: &str, now: Timestamp) -> Result<bool> {
+pub async fn accept_terms(tx: &mut Tx, id: &UserId, version: &str, now: Timestamp) -> Result<bool> {
     let statement = Statement::new(concat!(
         "UPDATE users SET terms_version = $2, terms_accepted_at = $3, ",
         updated_at!("$3"),
@@ -452,33 +453,33 @@ pub async fn accept_terms(tx: &mut Tx, id: &str, version: &str, now: Timestamp) 
 }
 
 /// Keeps the language of mails to a user.
-pub async fn set_language(tx: &mut Tx, id: &str, language: &str) -> Result<()> {
+pub async fn set_language(tx: &mut Tx, id: &UserId, language: &str) -> Result<()> {
     let statement = Statement::new("UPDATE users SET language = $2 WHERE id = $1");
     tx.run(statement.bind(id).bind(language)).await?;
     Ok(())
 }
 
 /// The language of mails to a user; `None` where none is known.
-pub async fn language(tx: &mut Tx, id: &str) -> Result<Option<String>> {
+pub async fn language(tx: &mut Tx, id: &UserId) -> Result<Option<String>> {
     let rows = tx.run(Statement::new("SELECT language FROM users WHERE id = $1").bind(id)).await?;
     one(rows).map_or(Ok(None), |row| row.get("language"))
 }
 
 /// The password hash of an enabled user.
-pub async fn password_hash(db: &Db, id: &str) -> Result<Option<String>> {
+pub async fn password_hash(db: &Db, id: &UserId) -> Result<Option<String>> {
     let statement =
         Statement::new("SELECT password_hash FROM users WHERE id = $1 AND disabled_at IS NULL");
     one(db.read(statement.bind(id)).await?).map(|row| row.get("password_hash")).transpose()
 }
 
 /// Whether a locked user still has this password hash.
-pub async fn has_password_hash(tx: &mut Tx, id: &str, hash: &str) -> Result<bool> {
+pub async fn has_password_hash(tx: &mut Tx, id: &UserId, hash: &str) -> Result<bool> {
     let statement = Statement::new("SELECT id FROM users WHERE id = $1 AND password_hash = $2");
     Ok(!tx.run(statement.bind(id).bind(hash)).await?.is_empty())
 }
 
 /// Records whether the user service has yet to create the profile.
-pub async fn set_pending(tx: &mut Tx, id: &str, is_pending: bool) -> Result<()> {
+pub async fn set_pending(tx: &mut Tx, id: &UserId, is_pending: bool) -> Result<()> {
     let state = is_pending.then_some("pending");
     let statement = Statement::new("UPDATE users SET provisioning = $2 WHERE id = $1");
     tx.run(statement.bind(id).bind(state)).await?;
@@ -486,14 +487,14 @@ pub async fn set_pending(tx: &mut Tx, id: &str, is_pending: bool) -> Result<()> 
 }
 
 /// Whether the user service has yet to create the profile.
-pub async fn is_pending(db: &Db, id: &str) -> Result<bool> {
+pub async fn is_pending(db: &Db, id: &UserId) -> Result<bool> {
     let statement =
         Statement::new("SELECT id FROM users WHERE id = $1 AND provisioning = 'pending'");
     Ok(!db.read(statement.bind(id)).await?.is_empty())
 }
 
 /// Changes the role; `false` if there is no such user.
-pub async fn set_role(tx: &mut Tx, id: &str, role: &Role, now: Timestamp) -> Result<bool> {
+pub async fn set_role(tx: &mut Tx, id: &UserId, role: &Role, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(concat!(
@@ -555,7 +556,7 @@ pub async fn page(db: &Db, filter: &UserFilter, after: &str, most: i64) -> Resul
 }
 
 /// Finds a user by id, as administrators see it.
-pub async fn record_by_id(db: &Db, id: &str) -> Result<Option<UserRecord>> {
+pub async fn record_by_id(db: &Db, id: &UserId) -> Result<Option<UserRecord>> {
     // PostgreSQL rejects statements with NUL in a text value; no user has such an id.
     if id.contains('\0') {
         return Ok(None);
@@ -588,7 +589,7 @@ pub async fn record_by_external_id(db: &Db, id: &str) -> Result<Option<UserRecor
 
 /// As [`record_by_id`], for a transaction that changes the user: other changes wait until it ends.
 /// Inserting rows that refer to the user, such as authorization codes, does not wait.
-pub async fn lock(tx: &mut Tx, id: &str) -> Result<Option<UserRecord>> {
+pub async fn lock(tx: &mut Tx, id: &UserId) -> Result<Option<UserRecord>> {
     let statement = Statement::new(select_records!("WHERE id = $1"))
         .locking(select_records!("WHERE id = $1 FOR NO KEY UPDATE"))
         .bind(id);
@@ -601,7 +602,7 @@ pub async fn lock(tx: &mut Tx, id: &str) -> Result<Option<UserRecord>> {
 /// The ids of the enabled administrators. Transactions that would disable, demote or remove one
 /// wait until this one ends, so that two of them cannot remove the last two. Call it before any
 /// other lock on a user.
-pub async fn lock_admins(tx: &mut Tx) -> Result<Vec<String>> {
+pub async fn lock_admins(tx: &mut Tx) -> Result<Vec<UserId>> {
     macro_rules! admins {
         ($lock:literal) => {
             concat!(
@@ -629,7 +630,7 @@ pub struct UserUpdate {
 ///
 /// # Errors
 /// [`Error::Conflict`] if the email address or the username is taken.
-pub async fn update(tx: &mut Tx, id: &str, to: UserUpdate, now: Timestamp) -> Result<()> {
+pub async fn update(tx: &mut Tx, id: &UserId, to: UserUpdate, now: Timestamp) -> Result<()> {
     let (email, email_canonical) = to.email.map(|e| (e.address, e.canonical)).unzip();
     let sets_username = to.username.is_some();
     let username = to.username.flatten();
@@ -659,7 +660,7 @@ pub async fn update(tx: &mut Tx, id: &str, to: UserUpdate, now: Timestamp) -> Re
 /// Blanks what tables without a reference to the user say about them: the email address and the
 /// username in the outbox and the audit log, and IP addresses in the audit log and in denied
 /// requests. What remains are ids.
-pub async fn blank(tx: &mut Tx, id: &str) -> Result<()> {
+pub async fn blank(tx: &mut Tx, id: &UserId) -> Result<()> {
     // First, while the addresses are known: a denied request does not say whose it is.
     tx.run(
         Statement::new(
@@ -719,7 +720,7 @@ pub async fn blank(tx: &mut Tx, id: &str) -> Result<()> {
 
 /// Removes a user with sessions, consents and modules. Revoke the sessions first: the entries of
 /// the revocation list are derived from their rows.
-pub async fn remove(tx: &mut Tx, id: &str) -> Result<()> {
+pub async fn remove(tx: &mut Tx, id: &UserId) -> Result<()> {
     for kind in [guesses::Kind::Password, guesses::Kind::Code] {
         guesses::forget_all(tx, id, kind).await?;
     }
@@ -804,7 +805,7 @@ macro_rules! user_column {
 pub(super) use user_column;
 
 /// Parses the column of [`user_column!`].
-pub(super) fn read_user(row: &Row, id: String) -> Result<User> {
+pub(super) fn read_user(row: &Row, id: UserId) -> Result<User> {
     let text: String = row.get("user_columns")?;
     let corrupt = |what| Error::Corrupt(format!("{what} of the user {id}"));
     let columns: Vec<&str> = text.split('\n').collect();
@@ -841,7 +842,7 @@ pub(super) fn from_row(row: &Row, columns: &[&str; 7]) -> Result<User> {
 /// The names of a user with their stored canonical forms.
 #[derive(Clone, Debug)]
 pub struct LoginNames {
-    pub id: String,
+    pub id: UserId,
     pub email: String,
     pub email_canonical: String,
     pub username: Option<String>,
@@ -873,7 +874,7 @@ pub async fn login_names(db: &Db, after: &str, most: i64) -> Result<Vec<LoginNam
 ///
 /// # Errors
 /// [`Error::Conflict`] if another user has it.
-pub async fn set_canonical(tx: &mut Tx, id: &str, name: &str, canonical: &Login) -> Result<()> {
+pub async fn set_canonical(tx: &mut Tx, id: &UserId, name: &str, canonical: &Login) -> Result<()> {
     let statement = match canonical {
         Login::Email(_) => "UPDATE users SET email_canonical = $3 WHERE id = $1 AND email = $2",
         Login::Username(_) => {

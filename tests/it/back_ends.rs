@@ -481,7 +481,7 @@ async fn what_a_back_end_says_of_a_user_survives_a_refresh(backend: Backend) {
     server.register("ann").await;
     let ann = propusk::flows::admin::users::find(&server.app, "ann").await.expect("known").id;
     let request = IssueRequest {
-        person: Some(Person::UserId(ann)),
+        person: Some(Person::UserId(ann.into())),
         role: Some("buyer".to_owned()),
         ..IssueRequest::default()
     };

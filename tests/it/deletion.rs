@@ -103,7 +103,7 @@ async fn busy_user(server: &TestServer, other: &TestServer, name: &str) -> Strin
     admin.patch(&format!("/users/{}", user.id), renamed).await.expect(StatusCode::OK);
     server.login(&format!("{name}new")).await.expect(StatusCode::OK);
     while server.app.denied_requests.write().await.expect("written") > 0 {}
-    user.id
+    user.id.into()
 }
 
 async fn t159_a_deleted_user_is_in_no_table(backend: Backend) {

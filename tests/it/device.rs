@@ -362,7 +362,7 @@ async fn another_account_in_the_same_browser_decides(backend: Backend) {
     let user = server.get_as("/oauth2/userinfo", &token).await.expect(StatusCode::OK).json();
     assert_eq!(user["preferred_username"], Value::Null, "without the scope profile");
     let bob = propusk::flows::admin::users::find(&server.app, "bob").await.expect("known");
-    assert_eq!(user["sub"], bob.id);
+    assert_eq!(user["sub"], bob.id.as_str());
 }
 
 async fn any_process_answers_a_poll(backend: Backend) {

@@ -68,14 +68,16 @@ pub async fn module(server: &TestServer, id: &str, scope: &str, resource: Option
 }
 
 pub async fn id_of(server: &TestServer, name: &str) -> String {
-    users::find(&server.app, name).await.expect("known").id
+    users::find(&server.app, name).await.expect("known").id.into()
 }
 
 /// Marks a user's email as verified.
 pub async fn verify_email(server: &TestServer, name: &str) {
     let changes = UserChanges { is_verified: Some(true), ..UserChanges::default() };
     let (id, any) = (id_of(server, name).await, Precondition::Any);
-    users::update(&server.app, &id, &any, changes, &Actor::operator()).await.expect("verified");
+    users::update(&server.app, &id.into(), &any, changes, &Actor::operator())
+        .await
+        .expect("verified");
 }
 
 fn ask(server: &TestServer, query: &str) -> RequestBuilder {

@@ -244,7 +244,7 @@ async fn a_linked_subject_of_a_grant_is_the_user(backend: Backend) {
     let grant = acme.id_jag(&server, "one", json!({}));
     let reply = bearer(&server, "gateway", &grant, &[]).await.expect(StatusCode::OK);
     let token = reply.field("access_token");
-    assert_eq!(payload(&token)["sub"], ann);
+    assert_eq!(payload(&token)["sub"], ann.as_str());
     users::disable(&server.app, &ann, &Actor::operator()).await.expect("disabled");
     assert_eq!(server.introspect("gateway", &token).await, json!({ "active": false }));
     let grant = acme.id_jag(&server, "two", json!({}));
@@ -259,7 +259,7 @@ async fn a_linked_subject_of_a_grant_is_the_user(backend: Backend) {
     server.clock.advance(Duration::from_secs(5));
     let grant = acme.id_jag(&server, "three", json!({}));
     let token = bearer(&server, "gateway", &grant, &[]).await.field("access_token");
-    assert_ne!(payload(&token)["sub"], ann);
+    assert_ne!(payload(&token)["sub"], ann.as_str());
     users::disable(&server.app, &ann, &Actor::operator()).await.expect("disabled");
     assert_eq!(server.introspect("gateway", &token).await, json!({ "active": false }));
     assert!(own_token(&server, "gateway").await.len() > 10);

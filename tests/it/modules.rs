@@ -29,7 +29,7 @@ fn scopes_of(token: &str) -> String {
 }
 
 async fn user(server: &TestServer, name: &str) -> String {
-    users::find(&server.app, name).await.expect("known").id
+    users::find(&server.app, name).await.expect("known").id.into()
 }
 
 backend_tests! {

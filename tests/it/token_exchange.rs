@@ -231,7 +231,7 @@ async fn a_linked_subject_is_the_user(backend: Backend) {
     let exchanged =
         async || exchange(&server, "gateway", (JWT, &token), &[("audience", LEDGER)]).await;
     let issued = exchanged().await.expect(StatusCode::OK).field("access_token");
-    assert_eq!(payload(&issued)["sub"], ann);
+    assert_eq!(payload(&issued)["sub"], ann.as_str());
     // Not before the link, and not after it.
     issuers::unlink(&server.app, "acme", "42", &by).await.expect("unlinked");
     assert!(!is_active(&server, &issued).await);

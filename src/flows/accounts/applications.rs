@@ -9,6 +9,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     error::Error,
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -49,7 +50,7 @@ impl Application {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn list(app: &App, user_id: &str) -> Result<Vec<Application>, Error> {
+pub async fn list(app: &App, user_id: &UserId) -> Result<Vec<Application>, Error> {
     let mut found = found(app, user_id, None).await?;
     found.sort_by_cached_key(|one| (one.name().to_lowercase(), one.client_id.clone()));
     Ok(found)
@@ -59,7 +60,7 @@ pub async fn list(app: &App, user_id: &str) -> Result<Vec<Application>, Error> {
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn get(app: &App, user_id: &str, client_id: &str) -> Result<Application, Error> {
+pub async fn get(app: &App, user_id: &UserId, client_id: &str) -> Result<Application, Error> {
     // PostgreSQL refuses a statement with NUL in a text.
     let found = match client_id.contains('\0') {
         true => None,
@@ -70,7 +71,7 @@ pub async fn get(app: &App, user_id: &str, client_id: &str) -> Result<Applicatio
 
 async fn found(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     client_id: Option<&str>,
 ) -> Result<Vec<Application>, Error> {
     let mut by_client: BTreeMap<String, Application> = BTreeMap::new();
@@ -107,7 +108,7 @@ async fn found(
 /// [`Error::NotFound`] where there is neither a consent nor a session; [`Error::TooMany`].
 pub async fn withdraw_own(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     client_id: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
@@ -127,7 +128,7 @@ pub async fn withdraw_own(
 /// [`Error::Unavailable`].
 pub async fn withdraw(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     client_id: &str,
     actor: &Actor,
 ) -> Result<bool, Error> {

@@ -11,6 +11,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::sessions::end,
+    ids::UserId,
     model::{
         actor::{Actor, RequestContext},
         browser_session::{AuthorizationContext, BrowserSession},
@@ -94,7 +95,7 @@ pub async fn valid_cookie(app: &App, values: Vec<String>) -> Option<String> {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn applications(app: &App, user_id: &str) -> Result<Vec<Arc<Client>>, Error> {
+pub async fn applications(app: &App, user_id: &UserId) -> Result<Vec<Arc<Client>>, Error> {
     /// Sessions that are looked at, the newest ones.
     const MOST: i64 = 100;
     let live = SessionFilter {

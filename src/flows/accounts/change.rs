@@ -161,7 +161,7 @@ pub async fn username(
 
 /// The account, locked for a change by its owner.
 async fn lock(app: &App, tx: &mut AuditedTx, owner: Owner<'_>) -> Result<UserRecord, Error> {
-    let id = owner.user.id.as_str();
+    let id = &owner.user.id;
     second_factors::lock_for_owner(app, tx, id, owner.login).await?;
     users::lock(tx, id).await?.ok_or(Error::NotFound("user"))
 }

@@ -21,6 +21,7 @@ use crate::{
         admin::users::{self as accounts, record},
         mail::{self, NOTICE_TTL, Outgoing},
     },
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -40,7 +41,7 @@ use crate::{
 /// [`Error::NeedsLogin`]; [`Error::Conflict`] for the last administrator; [`Error::TooMany`].
 pub async fn request(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     login: Login,
     context: &RequestContext,
 ) -> Result<Timestamp, Error> {
@@ -53,7 +54,7 @@ pub async fn request(
     let locked = factors::lock(&mut tx, user_id).await?.ok_or(Error::NoToken)?;
     let now = tx.read_clock();
     second_factors::must_suffice(app, login, locked)?;
-    if admins == [user_id] {
+    if admins == std::slice::from_ref(user_id) {
         return Err(Error::Conflict(
             "this is the last enabled administrator: make another user an administrator first",
         ));
@@ -101,7 +102,7 @@ pub async fn request(
 /// The content of [`DeletionPending::token`].
 #[derive(Serialize, Deserialize)]
 struct Offered {
-    user_id: String,
+    user_id: UserId,
     /// The digest of the password hash that was verified.
     password: String,
     /// When the deletion is due, in microseconds since the epoch: the token cancels no later one.
@@ -168,7 +169,7 @@ pub async fn pending(app: &App, token: &str) -> Result<Option<(User, Timestamp)>
 /// [`Error::LoginExpired`] for the token.
 pub async fn cancel(app: &App, token: &str, context: &RequestContext) -> Result<(), Error> {
     let (user, hash, deletion) = offered(app, token).await?.ok_or(Error::LoginExpired)?;
-    let id = user.id.as_str();
+    let id = &user.id;
     app.admit(Limit::Writes, &Key::user(id.as_bytes()))?;
     let mut tx = app.begin(&Actor::caller(id, context)).await?;
     let account = users::lock(&mut tx, id).await?.ok_or(Error::LoginExpired)?;
@@ -211,7 +212,7 @@ pub(super) async fn cancel_locked(
 /// [`storage::Error`] where the accounts that are due cannot be read.
 pub async fn sweep(app: &App, most: i64) -> storage::Result<()> {
     // Past those of earlier rounds, which may still be there.
-    let mut after = (Timestamp(i64::MIN), String::new());
+    let mut after = (Timestamp(i64::MIN), UserId::default());
     loop {
         let now = app.clock.now();
         let due = users::due_deletions(&app.db, now, (after.0, after.1.as_str()), most).await?;
@@ -229,7 +230,7 @@ pub async fn sweep(app: &App, most: i64) -> storage::Result<()> {
     }
 }
 
-async fn complete(app: &App, id: &str) -> storage::Result<()> {
+async fn complete(app: &App, id: &UserId) -> storage::Result<()> {
     let mut tx = app.begin(&Actor::service(id, None)).await?;
     let account = users::lock(&mut tx, id).await?;
     let now = tx.read_clock();

@@ -7,6 +7,7 @@ use crate::{
     clock::Timestamp,
     error::Error,
     flows::{accounts::browser_session, sessions::end},
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -121,7 +122,7 @@ impl OwnSession {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn list(app: &App, user_id: &str, here: &Here) -> Result<Vec<OwnSession>, Error> {
+pub async fn list(app: &App, user_id: &UserId, here: &Here) -> Result<Vec<OwnSession>, Error> {
     let now = app.clock.now();
     let browsers = browser_sessions::of_user(&app.db, user_id, None, MOST, now).await?;
     let mut all: Vec<OwnSession> =
@@ -141,7 +142,7 @@ pub async fn list(app: &App, user_id: &str, here: &Here) -> Result<Vec<OwnSessio
 ///
 /// # Errors
 /// [`Error::NotFound`], also for a session of another user.
-pub async fn get(app: &App, user_id: &str, id: &str, here: &Here) -> Result<OwnSession, Error> {
+pub async fn get(app: &App, user_id: &UserId, id: &str, here: &Here) -> Result<OwnSession, Error> {
     match find(app, user_id, id).await? {
         Found::Browser(row) => Ok(OwnSession::browser(row, here)),
         Found::Application(row) => OwnSession::application(app, *row, here).await,
@@ -153,7 +154,7 @@ enum Found {
     Application(Box<SessionOverview>),
 }
 
-async fn find(app: &App, user_id: &str, id: &str) -> Result<Found, Error> {
+async fn find(app: &App, user_id: &UserId, id: &str) -> Result<Found, Error> {
     // PostgreSQL refuses a statement with NUL in a text.
     if id.contains('\0') {
         return Err(Error::NotFound("session"));
@@ -175,7 +176,7 @@ async fn find(app: &App, user_id: &str, id: &str) -> Result<Found, Error> {
 /// [`Error::NotFound`], also for a session of another user; [`Error::TooMany`].
 pub async fn end(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     id: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
@@ -206,7 +207,7 @@ pub async fn end(
 /// [`Error::TooMany`].
 pub async fn end_others(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     here: &Here,
     context: &RequestContext,
 ) -> Result<usize, Error> {

@@ -23,6 +23,7 @@ use crate::{
         mail::{self, NOTICE_TTL, Outgoing, Requester},
         upstream::identity,
     },
+    ids::UserId,
     model::{
         actor::{Actor, RequestContext},
         event::Event,
@@ -54,7 +55,7 @@ const ATTEMPTS: i64 = 5;
 #[derive(Clone, Copy, Debug)]
 pub enum Proof<'a> {
     /// The session of this user.
-    Session(&'a str),
+    Session(&'a UserId),
     /// The account's password.
     Password(&'a str),
     /// None: a new password is set, and the account is as after a reset.
@@ -66,7 +67,7 @@ impl Proof<'_> {
     /// Checks a proof by session or password.
     async fn check(self, app: &App, user: &User, caller: &RequestContext) -> Result<(), Error> {
         match self {
-            Self::Session(id) if id == user.id => Ok(()),
+            Self::Session(id) if *id == user.id => Ok(()),
             Self::Password(password) => {
                 login::check_password(app, &user.id, password, caller).await
             }
@@ -84,7 +85,7 @@ impl Proof<'_> {
 /// [`Error::MailOff`], [`Error::TooMany`]; [`Error::Conflict`] where it is verified.
 pub async fn request_verification(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     language: &str,
     caller: &RequestContext,
 ) -> Result<(), Error> {
@@ -158,7 +159,7 @@ pub(super) async fn queue_verification(
 /// [`Error::Validation`] of the field `code`.
 pub async fn verify_by_code(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     code: &str,
     caller: &RequestContext,
 ) -> Result<(), Error> {
@@ -200,7 +201,7 @@ pub async fn verify_by_link(
     token: &str,
     proof: Proof<'_>,
     caller: &RequestContext,
-) -> Result<String, Error> {
+) -> Result<UserId, Error> {
     let link = email_tokens::open(app, Purpose::VerifyEmail, token).await?;
     if let Proof::NewPassword(new) = proof {
         return password::set_by_link(app, &link, new, caller).await;
@@ -244,7 +245,7 @@ pub(super) async fn store(
     if detail.is_empty() {
         return Ok(());
     }
-    let (id, now) = (account.user.id.as_str(), tx.now());
+    let (id, now) = (&account.user.id, tx.now());
     let to = UserUpdate {
         email,
         username: None,
@@ -271,7 +272,7 @@ pub(super) async fn store(
 /// [`Error::Validation`] for an invalid address and for the present one.
 pub async fn request_change(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     email: &str,
     password: &str,
     language: &str,
@@ -281,7 +282,7 @@ pub async fn request_change(
     let email = Email::parse(email).map_err(|why| Error::field("email", why))?;
     login::check_password(app, user_id, password, caller).await?;
     let other = users::by_login(&app.db, &Login::Email(email.canonical.clone())).await?;
-    if other.as_ref().is_some_and(|other| other.user.id == user_id) {
+    if other.as_ref().is_some_and(|other| other.user.id == *user_id) {
         return Err(Error::field("email", "is the address of the account already"));
     }
     let other = other.map(|other| other.user);
@@ -380,7 +381,7 @@ pub async fn confirm_change(
     token: &str,
     proof: Proof<'_>,
     caller: &RequestContext,
-) -> Result<String, Error> {
+) -> Result<UserId, Error> {
     let link = email_tokens::open(app, Purpose::ConfirmChange, token).await?;
     let user = link.user()?;
     // Without it, an attacker could have another user confirm an address for the attacker's account.

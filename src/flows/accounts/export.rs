@@ -12,6 +12,7 @@ use crate::{
         accounts::second_factors::{self, Login},
         services::connections,
     },
+    ids::UserId,
     limits::{Key, Limit},
     model::{actor::RequestContext, module::ModuleGrant, user_agent::Device},
     storage::{
@@ -51,7 +52,7 @@ fn maybe(at: Option<Timestamp>) -> Value {
 /// [`Error::NeedsLogin`]; [`Error::TooMany`].
 pub async fn export(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     login: Login,
     context: &RequestContext,
 ) -> Result<Export, Error> {
@@ -104,7 +105,7 @@ pub async fn export(
 
     // Every grant begins before the far end of time.
     let before = (Timestamp(i64::MAX), "");
-    let by = |who: &str| if who == user_id { "user" } else { "operator" };
+    let by = |who: &str| if who == user_id.as_str() { "user" } else { "operator" };
     let grants = modules::history(db, user_id, before, MOST).await?;
     let grants = grants.into_iter().map(|one: ModuleGrant| {
         json!({
@@ -181,9 +182,9 @@ pub async fn export(
 
 /// The entries about the user, and those of what the user did. Who else acted, and from where, is
 /// not the user's.
-async fn audit_log(app: &App, user_id: &str) -> Result<Vec<Value>, Error> {
-    let about = AuditFilter { subject: Some(user_id.to_owned()), ..AuditFilter::default() };
-    let by = AuditFilter { actor: Some(user_id.to_owned()), ..AuditFilter::default() };
+async fn audit_log(app: &App, user_id: &UserId) -> Result<Vec<Value>, Error> {
+    let about = AuditFilter { subject: Some(user_id.to_string()), ..AuditFilter::default() };
+    let by = AuditFilter { actor: Some(user_id.to_string()), ..AuditFilter::default() };
     let mut entries: BTreeMap<i64, AuditEntry> = BTreeMap::new();
     for filter in [about, by] {
         let found = audit::page(&app.db, &filter, i64::MAX, MOST).await?;
@@ -191,7 +192,7 @@ async fn audit_log(app: &App, user_id: &str) -> Result<Vec<Value>, Error> {
     }
     let newest = entries.into_values().rev().take(usize::try_from(MOST).unwrap_or(usize::MAX));
     let line = |entry: AuditEntry| {
-        let is_own = entry.actor == user_id;
+        let is_own = entry.actor == user_id.as_str();
         let by = match entry.actor.as_str() {
             _ if is_own => "user",
             // Nobody was logged in, as where wrong passwords are delayed.

@@ -9,6 +9,7 @@ use crate::{
         mail::{self, NOTICE_TTL, Outgoing},
         sessions::open::Cookie,
     },
+    ids::UserId,
     limits,
     model::{
         actor::{Actor, RequestContext},
@@ -77,7 +78,7 @@ pub(crate) async fn remember(
 /// Remembers where a user has registered.
 pub(crate) async fn remember_first(
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     source: &LoginSource,
 ) -> storage::Result<()> {
     let now = tx.now();

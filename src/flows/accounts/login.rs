@@ -19,6 +19,7 @@ use crate::{
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
     },
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -126,7 +127,7 @@ pub async fn login_browser(
             let authenticated = authenticate(app, identifiers, password, &anonymous, true).await?;
             let device = match authenticated.may_be_remembered() {
                 true => {
-                    let user_id = authenticated.user.id.as_str();
+                    let user_id = &authenticated.user.id;
                     remembered_devices::find(app, user_id, remembered, context).await?
                 }
                 false => None,
@@ -172,7 +173,7 @@ pub async fn verify_password(
                 (false, _) => None,
                 (true, Some(code)) if authenticated.second_factor.exists => {
                     authenticated.forget_guesses(app, actor).await?;
-                    let user_id = authenticated.user.id.as_str();
+                    let user_id = &authenticated.user.id;
                     Some(proof::check(app, user_id, code, &source).await?)
                 }
                 (true, _) => {
@@ -223,7 +224,7 @@ pub async fn verify_password(
 /// [`Error::Overloaded`].
 pub(crate) async fn check_password(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     password: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {
@@ -233,7 +234,7 @@ pub(crate) async fn check_password(
 /// As [`check_password`]; returns the hash that the password was verified against.
 pub(crate) async fn verified_hash(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     password: &str,
     context: &RequestContext,
 ) -> Result<String, Error> {

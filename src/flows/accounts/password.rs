@@ -21,6 +21,7 @@ use crate::{
         mail::{self, NOTICE_TTL, Outgoing, Requester},
         upstream::identity,
     },
+    ids::UserId,
     model::{
         actor::{Actor, RequestContext},
         event::UserChange,
@@ -82,7 +83,7 @@ pub(crate) async fn replace(
     hash: String,
     kept: Kept<'_>,
 ) -> Result<(), Error> {
-    let (id, now) = (account.user.id.as_str(), tx.now());
+    let (id, now) = (&account.user.id, tx.now());
     record(tx, account, UserChange::PasswordChanged, json!({})).await?;
     users::set_password(tx, id, hash, now).await?;
     guesses::forget_all(tx, id, guesses::Kind::Password).await?;
@@ -129,7 +130,7 @@ pub async fn request_reset(
     };
     let user = found.filter(may_reset).map(|found| found.user);
     diagnostics::record("reset.account", if user.is_some() { "known" } else { "unknown" });
-    let id = user.as_ref().map(|user| user.id.as_str());
+    let id = user.as_ref().map(|user| &user.id);
     let mut tx = app.begin(&Actor::caller("anonymous", caller)).await?;
     let requester = Requester { address: caller.address, language };
     let is_admitted = mail::admit(app, &mut tx, &email, requester).await?;
@@ -156,7 +157,7 @@ pub async fn request_reset(
         is_sent: user.is_some() && is_admitted,
     };
     mail::queue(app, &mut tx, outgoing).await?;
-    tx.audit("user.reset_requested", id, json!({})).await?;
+    tx.audit("user.reset_requested", id.map(UserId::as_str), json!({})).await?;
     tx.commit().await?;
     app.mails_waiting.notify_one();
     Ok(())
@@ -186,7 +187,7 @@ pub(super) async fn set_by_link(
     link: &Link,
     password: &str,
     caller: &RequestContext,
-) -> Result<String, Error> {
+) -> Result<UserId, Error> {
     let user = link.user()?;
     let hash = hash_new(app, user, password).await?;
     let mut tx = app.begin(&Actor::caller(&user.id, caller)).await?;

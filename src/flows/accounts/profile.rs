@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     app::App,
     error::{Error, FieldError},
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -21,7 +22,7 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn of(app: &App, user_id: &str) -> Result<UserProfile, Error> {
+pub async fn of(app: &App, user_id: &UserId) -> Result<UserProfile, Error> {
     let claims = &app.config.profile.claims;
     if claims.is_empty() {
         return Ok(UserProfile::default());
@@ -37,7 +38,7 @@ pub async fn of(app: &App, user_id: &str) -> Result<UserProfile, Error> {
 /// disabled or deleted meanwhile; [`Error::TooMany`].
 pub async fn update(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     patch: &Map<String, Value>,
     context: &RequestContext,
 ) -> Result<UserProfile, Error> {

@@ -234,7 +234,7 @@ async fn request(
     };
     let outgoing = Outgoing {
         to,
-        user_id: owner.as_ref().map(|owner| owner.id.as_str()),
+        user_id: owner.as_ref().map(|owner| &owner.id),
         language: Some(language),
         content,
         ttl: VERIFY_TTL,
@@ -397,7 +397,7 @@ fn new_account(
 ) -> NewAccount {
     let role = invitation.as_ref().map_or_else(Role::user, |invitation| invitation.role.clone());
     let user = User {
-        id: app.new_id(),
+        id: app.new_id().into(),
         email: email.address.clone(),
         username: username.as_ref().map(|username| username.name.clone()),
         role: role.clone(),

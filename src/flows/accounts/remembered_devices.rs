@@ -8,6 +8,7 @@ use crate::{
     app::App,
     error::Error,
     flows::sessions::open::new_cookie,
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -24,7 +25,7 @@ fn hash(cookie: &str) -> [u8; 32] {
 /// device.
 pub(crate) async fn find(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     cookies: &[String],
     context: &RequestContext,
 ) -> Result<Option<String>, Error> {
@@ -64,7 +65,7 @@ impl<'a> Remember<'a> {
         &self,
         app: &App,
         tx: &mut AuditedTx,
-        user_id: &str,
+        user_id: &UserId,
         context: &RequestContext,
     ) -> Result<(), Error> {
         let (id, now) = (tx.new_id(), tx.now());
@@ -91,7 +92,7 @@ impl<'a> Remember<'a> {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn of_user(app: &App, user_id: &str) -> Result<Vec<RememberedDevice>, Error> {
+pub async fn of_user(app: &App, user_id: &UserId) -> Result<Vec<RememberedDevice>, Error> {
     if app.config.second_factors.remember_for.is_zero() {
         return Ok(vec![]);
     }
@@ -104,7 +105,7 @@ pub async fn of_user(app: &App, user_id: &str) -> Result<Vec<RememberedDevice>, 
 /// [`Error::NotFound`]; [`Error::TooMany`].
 pub async fn forget(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     id: &str,
     context: &RequestContext,
 ) -> Result<(), Error> {

@@ -29,6 +29,7 @@ use crate::{
         sessions::open::{Cookie, PreparedSession},
         tokens::first_party::Tokens,
     },
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -65,7 +66,7 @@ impl Place {
 /// What the first step has proven.
 #[derive(Serialize, Deserialize)]
 struct Pending {
-    user_id: String,
+    user_id: UserId,
     /// The digest of the password hash that was verified.
     password: String,
     /// Microseconds since the epoch.
@@ -92,7 +93,7 @@ pub(crate) fn digest(password_hash: &str) -> String {
 /// The refusal of a login whose password was right.
 pub(crate) async fn require(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     verified_hash: &str,
     place: Place,
 ) -> Result<SecondFactorRequired, Error> {
@@ -103,7 +104,7 @@ pub(crate) async fn require(
 /// password ends this login too.
 pub(crate) async fn require_after(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     stored_hash: &str,
     place: Place,
     upstream: Option<UpstreamLogin>,
@@ -208,7 +209,7 @@ async fn check(
     answer: Answer<'_>,
     context: &RequestContext,
 ) -> Result<Step, Error> {
-    let user_id = account.user.id.as_str();
+    let user_id = &account.user.id;
     match answer {
         Answer::Code(code) => {
             Ok(Step::Proof(proof::check(app, user_id, code, &source_of(context)).await?))
@@ -470,7 +471,7 @@ pub async fn step_up(
     answer: Answer<'_>,
     context: &RequestContext,
 ) -> Result<Cookie, Error> {
-    let user_id = browser.user.id.as_str();
+    let user_id = &browser.user.id;
     let proof = match answer {
         Answer::Code(code) => proof::check(app, user_id, code, &source_of(context)).await?,
         Answer::Passkey { token, credential } => {

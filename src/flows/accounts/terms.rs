@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::{
     app::App,
     error::Error,
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -45,7 +46,7 @@ pub(crate) fn must_accept(url: &str, version: &str) -> String {
 /// Records what a user has accepted.
 pub(crate) async fn record(
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     version: &str,
 ) -> storage::Result<bool> {
     let now = tx.now();
@@ -61,7 +62,7 @@ pub(crate) async fn record(
 /// [`Error::TooMany`].
 pub async fn accept(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     version: Option<&str>,
     context: &RequestContext,
 ) -> Result<(), Error> {
@@ -79,7 +80,7 @@ pub async fn accept(
 ///
 /// # Errors
 /// [`Error::NoToken`] where the account was deleted meanwhile.
-pub async fn of_user(app: &App, user_id: &str) -> Result<Option<AcceptedTerms>, Error> {
+pub async fn of_user(app: &App, user_id: &UserId) -> Result<Option<AcceptedTerms>, Error> {
     let record = users::record_by_id(&app.db, user_id).await?;
     Ok(record.ok_or(Error::NoToken)?.terms)
 }

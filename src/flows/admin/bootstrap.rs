@@ -45,7 +45,7 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
         .map_err(|why| Error::NotCreated(format!("bootstrap.admin_email: {why}").into()))?;
     let admin_email = email.address.clone();
     let admin = NewUser {
-        id: app.new_id(),
+        id: app.new_id().into(),
         email,
         username: None,
         password_hash: app.hasher.hash(&admin_password, &app.rng).await?,

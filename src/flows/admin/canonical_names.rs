@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::{
     app::App,
     error::Error,
+    ids::UserId,
     model::{actor::Actor, user::Login},
     storage::{self, Conflict, users},
 };
@@ -15,11 +16,11 @@ const PAGE: i64 = 500;
 /// A name that is the same as another user's by today's rules.
 #[derive(Debug)]
 pub struct Collision {
-    pub user_id: String,
+    pub user_id: UserId,
     /// The email address or username.
     pub name: String,
     /// The user who has the canonical form.
-    pub other_id: String,
+    pub other_id: UserId,
 }
 
 /// What [`renew`] did.
@@ -36,7 +37,7 @@ pub struct Report {
 /// [`Error::Unavailable`].
 pub async fn renew(app: &App, actor: &Actor) -> Result<Report, Error> {
     let mut report = Report::default();
-    let mut after = String::new();
+    let mut after = UserId::default();
     loop {
         let page = users::login_names(&app.db, &after, PAGE).await?;
         for user in &page {
@@ -71,7 +72,7 @@ pub async fn renew(app: &App, actor: &Actor) -> Result<Report, Error> {
 
 async fn set(
     app: &App,
-    id: &str,
+    id: &UserId,
     name: &str,
     canonical: &Login,
     actor: &Actor,

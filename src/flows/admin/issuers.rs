@@ -15,6 +15,7 @@ use crate::{
         oauth::resources::is_about_the_user,
         tokens::scope::is_own,
     },
+    ids::UserId,
     jose::KeySet,
     model::{
         actor::Actor,
@@ -160,7 +161,7 @@ pub async fn link(
     app: &App,
     id: &str,
     subject: &str,
-    user_id: &str,
+    user_id: &UserId,
     actor: &Actor,
 ) -> Result<LinkedSubject, Error> {
     check_subject(subject)?;

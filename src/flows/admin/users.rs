@@ -19,6 +19,7 @@ use crate::{
         mail::{self, NOTICE_TTL, Outgoing},
         provisioning,
     },
+    ids::UserId,
     model::{
         actor::Actor,
         event::{Event, UserChange},
@@ -74,7 +75,7 @@ pub async fn create_with(
 ) -> Result<Created<UserRecord>, Error> {
     let account = validate(app, registration).await?;
     let new = NewUser {
-        id: app.new_id(),
+        id: app.new_id().into(),
         password_hash: app.hasher.hash(&account.password, &app.rng).await?,
         email: account.email,
         username: account.username,
@@ -83,7 +84,7 @@ pub async fn create_with(
     let mut tx = app.begin(actor).await?;
     if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &new.id).await? {
         tx.rollback().await?;
-        return Ok(Created::earlier(by_id(app, &id).await?));
+        return Ok(Created::earlier(by_id(app, &id.into()).await?));
     }
     let user = insert(&mut tx, new, "user.add").await?;
     if provisioned == Provisioned::AsConfigured {
@@ -152,7 +153,7 @@ pub(crate) fn taken(error: storage::Error) -> Error {
 /// # Errors
 /// [`Error::Validation`] where there is none.
 pub async fn find(app: &App, name: &str) -> Result<User, Error> {
-    if let Some(user) = users::by_id(&app.db, name).await? {
+    if let Some(user) = users::by_id(&app.db, &name.into()).await? {
         return Ok(user);
     }
     let found = users::by_login(&app.db, &Login::parse(name)).await?;
@@ -167,7 +168,7 @@ pub async fn find(app: &App, name: &str) -> Result<User, Error> {
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn by_id(app: &App, id: &str) -> Result<UserRecord, Error> {
+pub async fn by_id(app: &App, id: &UserId) -> Result<UserRecord, Error> {
     let found = users::record_by_id(&app.db, id).await?;
     found.ok_or(Error::NotFound("user"))
 }
@@ -196,7 +197,7 @@ pub async fn by_external_id(app: &App, id: &str) -> Result<UserRecord, Error> {
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for the actor's own account and for the last
 /// administrator's.
-pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, Error> {
+pub async fn disable(app: &App, id: &UserId, actor: &Actor) -> Result<UserRecord, Error> {
     let mut tx = app.begin(actor).await?;
     let LockedAccount { mut account, is_last_admin } =
         LockedAccount::read(&mut tx, id, true).await?;
@@ -223,7 +224,7 @@ pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, E
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, Error> {
+pub async fn enable(app: &App, id: &UserId, actor: &Actor) -> Result<UserRecord, Error> {
     let mut tx = app.begin(actor).await?;
     let LockedAccount { mut account, .. } = LockedAccount::read(&mut tx, id, false).await?;
     if account.user.disabled_at.is_none() {
@@ -247,7 +248,7 @@ pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<UserRecord, Er
 /// [`Error::NotFound`]; [`Error::Validation`] where the policy refuses the password.
 pub async fn set_password(
     app: &App,
-    id: &str,
+    id: &UserId,
     password: &str,
     actor: &Actor,
 ) -> Result<UserRecord, Error> {
@@ -267,7 +268,12 @@ pub async fn set_password(
 ///
 /// # Errors
 /// As [`update`].
-pub async fn set_role(app: &App, id: &str, role: Role, actor: &Actor) -> Result<UserRecord, Error> {
+pub async fn set_role(
+    app: &App,
+    id: &UserId,
+    role: Role,
+    actor: &Actor,
+) -> Result<UserRecord, Error> {
     let changes = UserChanges { role: Some(role), ..UserChanges::default() };
     update(app, id, &Precondition::Any, changes, actor).await
 }
@@ -294,7 +300,7 @@ pub struct UserChanges {
 /// the role `admin`.
 pub async fn update(
     app: &App,
-    id: &str,
+    id: &UserId,
     precondition: &Precondition,
     changes: UserChanges,
     actor: &Actor,
@@ -391,7 +397,7 @@ pub(crate) fn differences(before: &User, after: &User) -> Map<String, Value> {
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn log_out(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
+pub async fn log_out(app: &App, id: &UserId, actor: &Actor) -> Result<(), Error> {
     let mut tx = app.begin(actor).await?;
     let LockedAccount { account, .. } = LockedAccount::read(&mut tx, id, false).await?;
     record(&mut tx, &account, UserChange::LoggedOut, json!({})).await?;
@@ -411,7 +417,7 @@ pub async fn log_out(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
 /// the last administrator's.
 pub async fn delete(
     app: &App,
-    id: &str,
+    id: &UserId,
     precondition: &Precondition,
     actor: &Actor,
 ) -> Result<(), Error> {
@@ -435,7 +441,7 @@ pub async fn delete(
 /// Deletes an account that the transaction has locked, with the event and the audit entry.
 pub(crate) async fn remove(
     tx: &mut AuditedTx,
-    id: &str,
+    id: &UserId,
     event: &Event,
     action: &'static str,
     detail: Value,
@@ -462,14 +468,14 @@ struct LockedAccount {
 impl LockedAccount {
     /// `asks_for_admins`: whether an administrator may be lost. The administrators are locked
     /// before the account.
-    async fn read(tx: &mut AuditedTx, id: &str, asks_for_admins: bool) -> Result<Self, Error> {
+    async fn read(tx: &mut AuditedTx, id: &UserId, asks_for_admins: bool) -> Result<Self, Error> {
         let admins = if asks_for_admins { users::lock_admins(tx).await? } else { vec![] };
         // PostgreSQL refuses a statement with NUL in a text.
         let account = if id.contains('\0') { None } else { users::lock(tx, id).await? };
         let account = account.ok_or(Error::NotFound("user"))?;
         // The lock may have waited for another change.
         tx.read_clock();
-        Ok(Self { account, is_last_admin: admins == [id] })
+        Ok(Self { account, is_last_admin: admins == std::slice::from_ref(id) })
     }
 }
 
@@ -491,8 +497,8 @@ fn must_keep_an_admin(
     Ok(())
 }
 
-fn not_themself(id: &str, actor: &Actor) -> Result<(), Error> {
-    if actor.actor == id {
+fn not_themself(id: &UserId, actor: &Actor) -> Result<(), Error> {
+    if actor.actor == id.as_str() {
         return Err(Error::Conflict(
             "administrators cannot disable, demote or delete themselves: ask another one",
         ));
@@ -507,7 +513,7 @@ pub(crate) async fn record(
     change: UserChange,
     detail: Value,
 ) -> storage::Result<()> {
-    let id = account.user.id.as_str();
+    let id = &account.user.id;
     let event = Event::user_changed(change, id);
     tx.event(&event.with_external_id(account.external_id.as_deref())).await?;
     tx.audit(change.as_str(), Some(id), detail).await
@@ -517,7 +523,7 @@ pub(crate) async fn record(
 /// refused whatever its clock says, and a login right afterwards is not.
 pub(crate) async fn revoke_sessions(
     tx: &mut Tx,
-    user: &str,
+    user: &UserId,
     reason: RevocationReason,
     now: Timestamp,
 ) -> storage::Result<()> {
@@ -534,7 +540,7 @@ pub(crate) struct Kept<'a> {
 /// As [`revoke_sessions`], without those that are kept. No browser is remembered any more.
 pub(crate) async fn revoke_other_sessions(
     tx: &mut Tx,
-    user: &str,
+    user: &UserId,
     kept: Kept<'_>,
     reason: RevocationReason,
     now: Timestamp,
@@ -550,7 +556,7 @@ pub(crate) async fn revoke_other_sessions(
 /// the account as it was.
 async fn refuse_tokens(
     tx: &mut AuditedTx,
-    user: &str,
+    user: &UserId,
     reason: &'static str,
 ) -> storage::Result<()> {
     let subjects = sessions::subjects_of(tx, user).await?.into_iter();

@@ -321,7 +321,7 @@ pub async fn approve(
         return Err(OAuthError::login_required("the user has been logged out").into());
     }
     if client.metadata.consent != Consent::Implicit {
-        let parties = (user_id.as_str(), client.id.as_str());
+        let parties = (&user_id, client.id.as_str());
         authorize::put_consent(&mut tx, parties, &resource, &consented, &scope).await?;
     }
     let (code, state) = (request.user_code.as_str(), DeviceState::Approved);

@@ -20,6 +20,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::derived,
+    ids::UserId,
     model::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
@@ -48,7 +49,7 @@ pub struct Connection {
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn of_user(app: &App, user_id: &str) -> Result<Vec<Connection>, Error> {
+pub async fn of_user(app: &App, user_id: &UserId) -> Result<Vec<Connection>, Error> {
     const MOST: i64 = 1_000;
     let mut names = vec![];
     for service in app.services.iter() {
@@ -211,7 +212,7 @@ pub async fn complete(
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`].
-pub async fn remove(app: &App, name: &str, user_id: &str, actor: &Actor) -> Result<(), Error> {
+pub async fn remove(app: &App, name: &str, user_id: &UserId, actor: &Actor) -> Result<(), Error> {
     // Also of a service that is not configured any more.
     if name.contains('\0') || user_id.is_empty() || user_id.contains('\0') {
         return Err(Error::NotFound("connection"));
@@ -231,15 +232,15 @@ pub async fn remove(app: &App, name: &str, user_id: &str, actor: &Actor) -> Resu
 pub(super) async fn end(
     app: &App,
     service: &Service,
-    user_id: &str,
+    subject: &str,
     version: i64,
 ) -> Result<(), Error> {
     let actor = Actor::service(&format!("service:{}", service.name), None);
     let mut tx = app.begin(&actor).await?;
-    if rows::remove(&mut tx, &service.name, user_id, Some(version)).await? {
+    if rows::remove(&mut tx, &service.name, subject, Some(version)).await? {
         let why = "the service refuses the refresh token";
         let detail = json!({ "service": service.name, "reason": why });
-        tx.audit("service.disconnected", Some(user_id), detail).await?;
+        tx.audit("service.disconnected", Some(subject), detail).await?;
     }
     tx.commit().await?;
     Ok(())

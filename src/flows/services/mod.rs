@@ -32,6 +32,7 @@ use crate::{
     config::services::ServiceGrant,
     diagnostics,
     error::Error,
+    ids::UserId,
     model::{
         actor::Actor,
         client::Client,
@@ -65,7 +66,7 @@ const STORE_FOR: Duration = Duration::from_secs(120);
 pub struct Subject {
     /// Empty: the service's only token.
     pub id: String,
-    user_id: Option<String>,
+    user_id: Option<UserId>,
     /// `None` for a connected account, which is bound to a browser session.
     session_id: Option<String>,
 }
@@ -78,7 +79,7 @@ impl Subject {
         }
         let user_id = session.user.as_ref().map(|user| user.id.clone());
         Self {
-            id: user_id.clone().unwrap_or_else(|| session.subject.clone()),
+            id: user_id.as_ref().map_or(session.subject.as_str(), UserId::as_str).to_owned(),
             user_id,
             session_id: (!service.config.is_connected()).then(|| session.id.clone()),
         }
@@ -109,7 +110,7 @@ pub async fn token_for_client(
     app: &Arc<App>,
     client: &Client,
     name: &str,
-    user_id: Option<&str>,
+    user_id: Option<&UserId>,
 ) -> Result<Issued, Error> {
     let service = find(app, name)?;
     if !service.config.clients.contains(&client.id) {
@@ -174,12 +175,12 @@ async fn subject_of(app: &App, service: &Service, id: &str) -> Result<Subject, E
         ));
     }
     if service.config.is_connected() {
-        let (id, user_id) = (id.to_owned(), Some(id.to_owned()));
+        let (id, user_id) = (id.to_owned(), Some(id.into()));
         return Ok(Subject { id, user_id, session_id: None });
     }
     // The newest session; the `sub` of a user without an account has none of an account's ids.
     for filter in [
-        SessionFilter { user_id: Some(id.to_owned()), ..SessionFilter::default() },
+        SessionFilter { user_id: Some(id.into()), ..SessionFilter::default() },
         SessionFilter { subject: Some(id.to_owned()), ..SessionFilter::default() },
     ] {
         let live = SessionFilter { live: Some(true), ..filter };

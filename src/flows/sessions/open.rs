@@ -192,7 +192,7 @@ async fn first_party_session(
     let (idle_expires_at, expires_at) = TokenLifetimes::configured(app).of_session(now);
     let row = NewSession {
         id,
-        subject: user.id.clone(),
+        subject: user.id.as_str().to_owned(),
         user_id: Some(user.id.clone()),
         client_id: FIRST_PARTY.to_owned(),
         browser_session_id: within.map(|(id, _)| id.to_owned()),

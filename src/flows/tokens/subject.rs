@@ -12,6 +12,7 @@ use url::Url;
 use crate::{
     app::App,
     error::Error,
+    ids::UserId,
     model::client::{Client, Metadata, SubjectType},
     oauth::redirect_uri,
 };
@@ -20,9 +21,9 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the key is missing.
-pub fn subject(app: &App, client: &Client, user_id: &str) -> Result<String, Error> {
+pub fn subject(app: &App, client: &Client, user_id: &UserId) -> Result<String, Error> {
     if client.metadata.subject_type == SubjectType::Public {
-        return Ok(user_id.to_owned());
+        return Ok(user_id.as_str().to_owned());
     }
     let key = app.keys.derive("pairwise")?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key)

@@ -23,6 +23,7 @@ use crate::{
         },
         sessions::open::Cookie,
     },
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -164,7 +165,7 @@ fn must_suffice(app: &App, login: Login, has_factor: bool) -> Result<(), Error> 
 /// [`storage::Error::Conflict`] where it is linked already, or the user has another one of its issuer.
 pub(crate) async fn link(
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     issuer: String,
     subject: String,
 ) -> storage::Result<()> {
@@ -198,7 +199,7 @@ pub async fn link_in_browser(
     pending: &PendingIdentity,
     context: &RequestContext,
 ) -> Result<(), Error> {
-    let user_id = browser.user.id.as_str();
+    let user_id = &browser.user.id;
     app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
     // The user is locked first, as by a reset by mail, which removes what was linked before it and
@@ -277,7 +278,7 @@ pub async fn register_browser(
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn of_user(app: &App, user_id: &str) -> Result<Vec<UpstreamIdentity>, Error> {
+pub async fn of_user(app: &App, user_id: &UserId) -> Result<Vec<UpstreamIdentity>, Error> {
     Ok(rows::of_user(&app.db, user_id).await?)
 }
 
@@ -286,7 +287,7 @@ pub async fn of_user(app: &App, user_id: &str) -> Result<Vec<UpstreamIdentity>, 
 pub(crate) async fn keeps_way_in(
     app: &App,
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     id: &str,
 ) -> Result<bool, Error> {
     let ways = rows::other_ways(tx, user_id, id).await?.ok_or(Error::NotFound("user"))?;
@@ -304,7 +305,7 @@ pub(crate) async fn keeps_way_in(
 /// any more; [`Error::TooMany`].
 pub async fn unlink_own(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     (login, has_factor): (Login, bool),
     id: &str,
     context: &RequestContext,
@@ -325,7 +326,7 @@ pub async fn unlink_own(
     Ok(tx.commit().await?)
 }
 
-async fn remove(tx: &mut AuditedTx, user_id: &str, id: &str) -> Result<(), Error> {
+async fn remove(tx: &mut AuditedTx, user_id: &UserId, id: &str) -> Result<(), Error> {
     let issuer = rows::remove(tx, user_id, id).await?.ok_or(Error::NotFound("identity"))?;
     unlinked(tx, user_id, id, &issuer).await?;
     Ok(())
@@ -333,7 +334,7 @@ async fn remove(tx: &mut AuditedTx, user_id: &str, id: &str) -> Result<(), Error
 
 async fn unlinked(
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     id: &str,
     issuer: &str,
 ) -> storage::Result<()> {
@@ -346,7 +347,7 @@ async fn unlinked(
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn unlink(app: &App, user_id: &str, id: &str, actor: &Actor) -> Result<(), Error> {
+pub async fn unlink(app: &App, user_id: &UserId, id: &str, actor: &Actor) -> Result<(), Error> {
     if user_id.contains('\0') || id.contains('\0') {
         return Err(Error::NotFound("identity"));
     }
@@ -362,7 +363,7 @@ pub(crate) async fn remove_since(
     account: &UserRecord,
     since: Timestamp,
 ) -> storage::Result<()> {
-    let user_id = account.user.id.as_str();
+    let user_id = &account.user.id;
     for (id, issuer) in rows::remove_since(tx, user_id, since).await? {
         unlinked(tx, user_id, &id, &issuer).await?;
     }

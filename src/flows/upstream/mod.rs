@@ -430,7 +430,7 @@ impl Attempt<'_> {
         let Some(account) = account.filter(|account| account.user.is_verified) else {
             return Ok(None);
         };
-        let user_id = account.user.id.as_str();
+        let user_id = &account.user.id;
         if account.user.disabled_at.is_none() {
             let mut tx = app.begin(&Actor::caller(user_id, self.context)).await?;
             // As it was when it was read: the address may have changed meanwhile.
@@ -470,7 +470,7 @@ impl Attempt<'_> {
             diagnostics::record("user.disabled", true);
             return Ok(Err(Refusal::Disabled));
         };
-        let user_id = account.user.id.as_str();
+        let user_id = &account.user.id;
         if provisioning::is_pending(app, user_id).await? {
             return Err(Error::AccountPending);
         }

@@ -27,6 +27,7 @@ use crate::{
         security::Credentials,
         views::{Locale, ScopeLine},
     },
+    ids::UserId,
     oauth::scope::Scope,
 };
 
@@ -474,7 +475,8 @@ impl AccountApi {
     ) -> Result<Answer<ExportData>, Failure<ExportErrors>> {
         let claims = &credentials.account(&context.app).await?.claims;
         let login = Login::of_claims(claims);
-        let exported = export::export(&context.app, &claims.sub, login, &context.caller).await?;
+        let user_id = claims.account_user();
+        let exported = export::export(&context.app, &user_id, login, &context.caller).await?;
         Ok(Answer::new("Account exported.", exported.into()))
     }
 
@@ -535,8 +537,8 @@ impl AccountApi {
         credentials: Credentials,
     ) -> Result<Answer<DeletionData>, Failure<DeleteErrors>> {
         let claims = &credentials.account(&context.app).await?.claims;
-        let at =
-            deletion::request(&context.app, &claims.sub, Login::of_claims(claims), &context.caller);
+        let (user_id, login) = (claims.account_user(), Login::of_claims(claims));
+        let at = deletion::request(&context.app, &user_id, login, &context.caller);
         let data = DeletionData { deletion_at: at.await?.rfc3339() };
         Ok(Answer::new("The account will be deleted.", data))
     }
@@ -558,8 +560,8 @@ impl AccountApi {
 }
 
 /// The user of the access token, and the session that it is of.
-async fn current(context: &Context, credentials: Credentials) -> Result<(String, Here), ApiError> {
+async fn current(context: &Context, credentials: Credentials) -> Result<(UserId, Here), ApiError> {
     let verified = credentials.account(&context.app).await?;
     let here = Here::of_token(&context.app, verified.claims.sid.as_deref()).await?;
-    Ok((verified.claims.sub.clone(), here))
+    Ok((verified.claims.account_user(), here))
 }

@@ -362,12 +362,13 @@ impl AuthApi {
         if !client::is_built_in(&claims.client_id) {
             return Ok(no_session());
         }
-        let user = users::by_id(&context.app.db, &claims.sub).await.map_err(Error::from)?;
+        let user =
+            users::by_id(&context.app.db, &claims.account_user()).await.map_err(Error::from)?;
         let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
             return Ok(no_session());
         };
         let data = SessionData {
-            user_id: user.id,
+            user_id: user.id.into(),
             email: user.email,
             username: user.username,
             role: user.role.as_str().to_owned(),

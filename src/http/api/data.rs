@@ -157,7 +157,7 @@ pub struct UserData {
 impl From<User> for UserData {
     fn from(user: User) -> Self {
         Self {
-            id: user.id,
+            id: user.id.into(),
             email: user.email,
             username: user.username,
             role: user.role.as_str().to_owned(),

@@ -21,6 +21,7 @@ use crate::{
         json::{Answer, Body},
         security::Credentials,
     },
+    ids::UserId,
 };
 
 #[derive(Debug)]
@@ -106,7 +107,7 @@ impl EmailApi {
             (None, Some(token)) => {
                 let session = optional_user(&context, &credentials).await?;
                 let (password, new) = (password.as_deref(), new_password.as_deref());
-                let proof = proof(session.as_deref(), password, new)?;
+                let proof = proof(session.as_ref(), password, new)?;
                 email::verify_by_link(app, &token, proof, caller).await?;
             }
             _ => return Err(Error::field("token", "send either `token` or `code`").into()),
@@ -150,7 +151,7 @@ impl EmailApi {
         check_rate_limit(&context)?;
         let ConfirmEmailRequest { token, password } = body.0;
         let session = optional_user(&context, &credentials).await?;
-        let proof = proof(session.as_deref(), password.as_deref(), None)?;
+        let proof = proof(session.as_ref(), password.as_deref(), None)?;
         email::confirm_change(app, &token, proof, caller).await?;
         Ok(Answer::new("The email address is changed.", Nothing {}))
     }
@@ -209,7 +210,7 @@ impl EmailApi {
 async fn optional_user(
     context: &Context,
     credentials: &Credentials,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<UserId>, Error> {
     match credentials.access_token {
         Some(_) => user(context, credentials).await.map(Some),
         None => Ok(None),
@@ -217,12 +218,12 @@ async fn optional_user(
 }
 
 /// The id of the access token's user.
-async fn user(context: &Context, credentials: &Credentials) -> Result<String, Error> {
-    Ok(credentials.account(&context.app).await?.claims.sub.clone())
+async fn user(context: &Context, credentials: &Credentials) -> Result<UserId, Error> {
+    Ok(credentials.account(&context.app).await?.claims.account_user())
 }
 
 fn proof<'a>(
-    session: Option<&'a str>,
+    session: Option<&'a UserId>,
     password: Option<&'a str>,
     new_password: Option<&'a str>,
 ) -> Result<Proof<'a>, Error> {

@@ -121,8 +121,8 @@ impl IdentitiesApi {
         credentials: Credentials,
     ) -> Result<Answer<Vec<IdentityData>>, Failure<ListErrors>> {
         let app = &context.app;
-        let user_id = &credentials.account(app).await?.claims.sub;
-        let identities = identity::of_user(app, user_id).await?.into_iter();
+        let user_id = credentials.account(app).await?.claims.account_user();
+        let identities = identity::of_user(app, &user_id).await?.into_iter();
         let data = identities.map(|one| IdentityData::of(app, one)).collect();
         Ok(Answer::new("Identities listed.", data))
     }

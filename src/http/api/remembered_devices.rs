@@ -80,8 +80,8 @@ impl RememberedDevicesApi {
         context: Context,
         credentials: Credentials,
     ) -> Result<Answer<Vec<RememberedDevice>>, Failure<ListErrors>> {
-        let user_id = &credentials.account(&context.app).await?.claims.sub;
-        let devices = remembered_devices::of_user(&context.app, user_id).await?;
+        let user_id = credentials.account(&context.app).await?.claims.account_user();
+        let devices = remembered_devices::of_user(&context.app, &user_id).await?;
         let data = devices.into_iter().map(From::from).collect();
         Ok(Answer::new("Remembered devices listed.", data))
     }
@@ -97,8 +97,8 @@ impl RememberedDevicesApi {
         /// The id of the remembered device.
         id: Path<String>,
     ) -> Result<Answer<Nothing>, Failure<ForgetErrors>> {
-        let user_id = &credentials.account(&context.app).await?.claims.sub;
-        remembered_devices::forget(&context.app, user_id, &id.0, &context.caller).await?;
+        let user_id = credentials.account(&context.app).await?.claims.account_user();
+        remembered_devices::forget(&context.app, &user_id, &id.0, &context.caller).await?;
         Ok(Answer::new("Remembered device forgotten.", Nothing {}))
     }
 }

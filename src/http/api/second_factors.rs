@@ -386,7 +386,7 @@ pub(super) async fn current(
 ) -> Result<(User, Login), ApiError> {
     let verified = credentials.account(&context.app).await?;
     let claims = &verified.claims;
-    let user = users::by_id(&context.app.db, &claims.sub).await.map_err(Error::from)?;
+    let user = users::by_id(&context.app.db, &claims.account_user()).await.map_err(Error::from)?;
     let user = user.filter(|user| user.disabled_at.is_none()).ok_or(Error::NoToken)?;
     Ok((user, Login::of_claims(claims)))
 }

@@ -24,6 +24,7 @@ use crate::{
         json::{Answer, Body},
         security::Credentials,
     },
+    ids::UserId,
     model::actor::Actor,
 };
 
@@ -53,8 +54,8 @@ impl ServicesApi {
         body: Body<ServiceTokenRequest>,
     ) -> Result<Answer<ServiceToken>, Failure<TokenErrors>> {
         let BackEndOf { app, known, .. } = &back_end;
-        let user_id = body.0.user_id.as_deref();
-        let issued = services::token_for_client(app, &known.client, &name, user_id).await;
+        let user_id = body.0.user_id.map(UserId::from);
+        let issued = services::token_for_client(app, &known.client, &name, user_id.as_ref()).await;
         let issued = issued.map_err(named)?;
         let data = ServiceToken {
             access_token: issued.access_token,
@@ -98,8 +99,8 @@ impl ServicesApi {
         context: Context,
         credentials: Credentials,
     ) -> Result<Answer<Vec<ConnectionData>>, Failure<ListErrors>> {
-        let user_id = &credentials.account(&context.app).await?.claims.sub;
-        let all = connections::of_user(&context.app, user_id).await?.into_iter();
+        let user_id = credentials.account(&context.app).await?.claims.account_user();
+        let all = connections::of_user(&context.app, &user_id).await?.into_iter();
         let data = all.map(|one| ConnectionData {
             connect_url: format!("/services/{}/connect", one.service),
             service: one.service,
@@ -119,9 +120,9 @@ impl ServicesApi {
         /// The name of the service.
         name: Path<String>,
     ) -> Result<Answer<Nothing>, Failure<RemoveErrors>> {
-        let user_id = &credentials.account(&context.app).await?.claims.sub;
-        let actor = Actor::caller(user_id, &context.caller);
-        connections::remove(&context.app, &name, user_id, &actor).await?;
+        let user_id = credentials.account(&context.app).await?.claims.account_user();
+        let actor = Actor::caller(&user_id, &context.caller);
+        connections::remove(&context.app, &name, &user_id, &actor).await?;
         Ok(Answer::new("Connection removed.", Nothing {}))
     }
 }

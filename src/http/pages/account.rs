@@ -229,7 +229,7 @@ pub async fn end_sessions(request: &Request, body: Body) -> Result<Response> {
         Ok(submitted) => submitted,
         Err(elsewhere) => return Ok(elsewhere),
     };
-    let user_id = browser.user.id.as_str();
+    let user_id = &browser.user.id;
     let ended = match (form.get("id"), form.get("others")) {
         (Some(id), None) => devices::end(app, user_id, id, caller).await,
         (None, Some(_)) => {
@@ -317,7 +317,7 @@ pub async fn withdraw_application(request: &Request, body: Body) -> Result<Respo
     let Some(client_id) = form.get("client_id") else {
         return Err(missing("`client_id` must name an application"));
     };
-    let user_id = browser.user.id.as_str();
+    let user_id = &browser.user.id;
     done(applications::withdraw_own(app, user_id, client_id, caller).await, APPLICATIONS)
 }
 
@@ -363,7 +363,7 @@ pub async fn switch_module(request: &Request, body: Body) -> Result<Response> {
         Some("disable") => false,
         _ => return Err(missing("`action` must be `enable` or `disable`")),
     };
-    let user_id = browser.user.id.as_str();
+    let user_id = &browser.user.id;
     let (module, actor) = (form.get("module").unwrap_or_default(), Actor::caller(user_id, caller));
     done(modules::switch(app, user_id, module, is_on, &actor).await.map(|_| ()), MODULES)
 }

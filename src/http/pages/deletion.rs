@@ -66,7 +66,7 @@ pub async fn delete(request: &Request, body: Body) -> Result<Response> {
         Ok((browser, _)) => browser,
         Err(elsewhere) => return Ok(elsewhere),
     };
-    let user_id = browser.user.id.as_str();
+    let user_id = &browser.user.id;
     match deletion::request(app, user_id, Login::of(&browser), caller).await {
         Ok(at) => {
             let until = (at > app.clock.now()).then(|| date(at));

@@ -356,7 +356,7 @@ pub async fn remove(request: &Request, body: Body) -> Result<Response> {
     if let Some(problem) = check_form(app, request, &form_values, PURPOSE)? {
         return retry(problem).await;
     }
-    let (user_id, login) = (browser.user.id.as_str(), Login::of(&browser));
+    let (user_id, login) = (&browser.user.id, Login::of(&browser));
     match second_factors::remove(app, user_id, id, login, caller).await {
         Ok(()) | Err(Error::NotFound(_)) => see_other(PATH),
         Err(Error::NeedsLogin { .. }) => {
@@ -391,7 +391,7 @@ pub async fn renew(request: &Request, body: Body) -> Result<Response> {
     if let Some(problem) = check_form(app, request, &form_values, PURPOSE)? {
         return retry(problem);
     }
-    let (user_id, login) = (browser.user.id.as_str(), Login::of(&browser));
+    let (user_id, login) = (&browser.user.id, Login::of(&browser));
     match second_factors::renew_codes(app, user_id, login, caller).await {
         Ok(codes) => codes_page(app, locale(request, None), &codes, PATH, None),
         Err(Error::NeedsLogin { .. }) => log_in_again(ReturnTo::parse(Some(CODES)).as_ref()),

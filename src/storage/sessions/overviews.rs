@@ -1,7 +1,7 @@
 //! Sessions, as administrators and their users see them.
 
 use super::super::{Db, Error, Result, Row, Statement, statement::one};
-use crate::{clock::Timestamp, model::session::SessionOverview, oauth::scope::Scope};
+use crate::{clock::Timestamp, ids::UserId, model::session::SessionOverview, oauth::scope::Scope};
 
 macro_rules! overview {
     ($rest:literal) => {
@@ -17,7 +17,7 @@ macro_rules! overview {
 /// Filters of [`page`]; `None` matches every session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFilter {
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
     /// The `sub` of its tokens, of a user without an account.
     pub subject: Option<String>,
     pub client_id: Option<String>,

@@ -9,7 +9,7 @@ use super::{
     },
     has_logout_uri,
 };
-use crate::{clock::Timestamp, model::session::RevocationReason};
+use crate::{clock::Timestamp, ids::UserId, model::session::RevocationReason};
 
 /// Queues deliveries for sessions whose clients have a back-channel logout URI; a condition
 /// follows.
@@ -74,7 +74,7 @@ pub async fn lock_last_revocation(tx: &mut Tx, subject: &str) -> Result<Option<T
 }
 
 /// When a session of a user was last revoked: [`revoke_all`] takes a later time.
-pub async fn last_revocation(tx: &mut Tx, user_id: &str) -> Result<Option<Timestamp>> {
+pub async fn last_revocation(tx: &mut Tx, user_id: &UserId) -> Result<Option<Timestamp>> {
     let statement = Statement::new("SELECT MAX(revoked_at) AS at FROM sessions WHERE user_id = $1");
     let row = one(tx.run(statement.bind(user_id)).await?);
     Ok(row.map(|row| row.get::<Option<i64>>("at")).transpose()?.flatten().map(Timestamp))
@@ -84,20 +84,20 @@ pub async fn last_revocation(tx: &mut Tx, user_id: &str) -> Result<Option<Timest
 #[derive(Clone, Copy, Debug)]
 pub enum SessionSelector<'a> {
     /// All sessions of a user, without the one of this id; empty: all.
-    User(&'a str, &'a str),
+    User(&'a UserId, &'a str),
     /// The sessions of a user with one client.
-    UserAtClient(&'a str, &'a str),
+    UserAtClient(&'a UserId, &'a str),
     /// The sessions of a browser session, without offline ones.
     Browser(&'a str),
     /// The sessions of a user but one, and but those of one browser session: the second id is of
     /// either.
-    Others(&'a str, &'a str),
+    Others(&'a UserId, &'a str),
     /// All sessions of a back end's user, by their `sub`.
     External(&'a str),
     /// The sessions of the subjects of a trusted issuer.
     Issuer(&'a str),
     /// The sessions of a user that JWTs of a trusted issuer have opened.
-    UserByIssuer(&'a str, &'a str),
+    UserByIssuer(&'a UserId, &'a str),
 }
 
 /// Revokes sessions and unexchanged codes: adds an entry to the revocation list for each, and a
@@ -186,12 +186,12 @@ pub async fn revoke_all(
 }
 
 /// Every `sub` of a user: the id, and the pairwise subjects of sessions that are not revoked.
-pub async fn subjects_of(tx: &mut Tx, user_id: &str) -> Result<Vec<String>> {
+pub async fn subjects_of(tx: &mut Tx, user_id: &UserId) -> Result<Vec<String>> {
     let statement = Statement::new(
         "SELECT DISTINCT subject FROM sessions WHERE user_id = $1 AND revoked_at IS NULL AND subject <> $1",
     );
     let rows = tx.run(statement.bind(user_id)).await?;
-    let own = std::iter::once(Ok(user_id.to_owned()));
+    let own = std::iter::once(Ok(user_id.as_str().to_owned()));
     own.chain(rows.iter().map(|row| row.get("subject"))).collect()
 }
 

@@ -104,7 +104,10 @@ async fn a_client_is_created_by_a_form_and_logs_users_in(backend: Backend) {
     let entries = api.all("/audit?action=client.add").await;
     let user = propusk::flows::admin::users::find(&server.app, "olga").await.expect("known");
     assert_eq!(entries.len(), 1, "{entries:?}");
-    assert_eq!((&entries[0]["actor"], &entries[0]["subject"]), (&user.id.into(), &"shop".into()));
+    assert_eq!(
+        (&entries[0]["actor"], &entries[0]["subject"]),
+        (&user.id.as_str().into(), &"shop".into())
+    );
     assert!(!entries[0].to_string().contains(&secret), "{entries:?}");
 
     // A session of the client is revoked by a button of its page.

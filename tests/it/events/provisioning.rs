@@ -8,6 +8,7 @@ use propusk::{
         maintenance,
         provisioning::{self, Outcome, ServiceReply},
     },
+    ids::UserId,
     model::{
         actor::Actor,
         saga::{Saga, SagaState},
@@ -52,20 +53,20 @@ fn with_user_service<'a>(topics: &'a Topics, broker: &'a str) -> Vec<(&'a str, &
 const UNREACHABLE: [(&str, &str); 2] =
     [("PROPUSK_KAFKA__BROKERS", "127.0.0.1:1"), ("PROPUSK_USER_SERVICE__MODE", "kafka")];
 
-async fn id_of(server: &TestServer, name: &str) -> String {
+async fn id_of(server: &TestServer, name: &str) -> UserId {
     users::find(&server.app, name).await.expect("a user").id
 }
 
-async fn saga_of(server: &TestServer, id: &str) -> Saga {
+async fn saga_of(server: &TestServer, id: &UserId) -> Saga {
     sagas::of_user(&server.app.db, id).await.expect("the database").expect("a saga")
 }
 
-async fn exists(server: &TestServer, id: &str) -> bool {
+async fn exists(server: &TestServer, id: &UserId) -> bool {
     users::by_id(&server.app, id).await.is_ok()
 }
 
 /// Polls: the server consumes by itself.
-async fn wait_until_gone(server: &TestServer, id: &str) {
+async fn wait_until_gone(server: &TestServer, id: &UserId) {
     for _ in 0..1_200 {
         if !exists(server, id).await {
             return;
@@ -93,7 +94,7 @@ async fn a_profile_is_created_or_the_account_is_deleted(backend: Backend) {
     let reply = server.post("/api/v1/auth/register", body.clone()).await;
     let tokens = reply.expect(StatusCode::CREATED).tokens();
     let refused = service.next().await;
-    let bob = refused["refused"].as_str().expect("an id").to_owned();
+    let bob = UserId::from(refused["refused"].as_str().expect("an id"));
     wait_until_gone(&server, &bob).await;
     for server in [&server, &other] {
         server.verify(&tokens.access).await.expect_error(401, "INVALID_TOKEN");
@@ -105,7 +106,8 @@ async fn a_profile_is_created_or_the_account_is_deleted(backend: Backend) {
     // What others are told, under the correlation id of the registration.
     let mut reader = Reader::start(&broker, &[&topics.events, &topics.user_create]);
     let of_bob = |messages: &[Received], topic: &str| -> Vec<Received> {
-        let of_bob = |one: &&Received| one.topic == topic && one.key.as_ref() == Some(&bob);
+        let of_bob =
+            |one: &&Received| one.topic == topic && one.key.as_deref() == Some(bob.as_str());
         messages.iter().filter(of_bob).cloned().collect()
     };
     let is_told = |messages: &[Received]| {
@@ -256,7 +258,7 @@ fn with_confirmations<'a>(topics: &'a Topics, broker: &'a str) -> Vec<(&'a str, 
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Polls until the saga of a user is in this state.
-async fn until_state(server: &TestServer, id: &str, state: SagaState) {
+async fn until_state(server: &TestServer, id: &UserId, state: SagaState) {
     for _ in 0..1_200 {
         if saga_of(server, id).await.state == state {
             return;
@@ -375,7 +377,7 @@ async fn events_are_listed_and_published_again_by_command(backend: Backend) {
     let listed = run(&["events", "list", "--type", "user.created", "--json"]);
     let listed: Value = serde_json::from_str(&listed.1).unwrap_or_else(|_| panic!("{listed:?}"));
     assert_eq!(listed.as_array().expect("events").len(), 2);
-    assert_eq!(listed[1]["subject"], ann);
+    assert_eq!(listed[1]["subject"], ann.as_str());
     assert_eq!(listed[1]["data"]["email"], "ann@example.org");
     let dead = run(&["events", "dead-letter", "--json"]);
     assert_eq!(dead.1.trim(), "[]", "{dead:?}");
@@ -393,7 +395,7 @@ async fn events_are_listed_and_published_again_by_command(backend: Backend) {
 
     let saga = run(&["user", "saga", "ann", "--json"]);
     let saga: Value = serde_json::from_str(&saga.1).unwrap_or_else(|_| panic!("{saga:?}"));
-    assert_eq!(saga["userId"], ann);
+    assert_eq!(saga["userId"], ann.as_str());
     assert_eq!(saga["endsAt"], "2026-11-22T00:00:00Z");
 }
 
@@ -487,7 +489,7 @@ async fn every_way_to_create_an_account_opens_a_saga(backend: Backend) {
     let admin = server.admin("root").await;
     let body = json!({ "email": "admin.api@example.org" });
     let reply = admin.post("/users", body).await.expect(StatusCode::CREATED);
-    let by_admin = reply.json()["data"]["user"]["id"].as_str().expect("an id").to_owned();
+    let by_admin = reply.json()["data"]["user"]["id"].as_str().expect("an id").into();
     let run = |args: &[&str]| {
         let output = process::run(&server.database, &UNREACHABLE, args);
         String::from_utf8_lossy(&output.stdout).into_owned()

@@ -19,6 +19,7 @@ use propusk::{
         },
         maintenance,
     },
+    ids::UserId,
     model::{actor::Actor, event::Event},
     storage::{self, Statement},
 };
@@ -106,7 +107,7 @@ async fn a_registration_is_published_as_event_and_as_profile_request(backend: Ba
         })
     );
     // The account is gone, so is what compaction keeps of it.
-    assert_eq!((tombstone.key.as_ref(), &tombstone.value), (Some(&ann), &None));
+    assert_eq!((tombstone.key.as_deref(), &tombstone.value), (Some(ann.as_str()), &None));
     assert!(tombstone.offset > profile.offset && tombstone.partition == profile.partition);
 
     let all = format!("{messages:?}");
@@ -119,7 +120,7 @@ async fn a_registration_is_published_as_event_and_as_profile_request(backend: Ba
 
 /// Changes these users by 32 writers, until it is told to stop and each has changed a user a few
 /// times. The changes of a user wait for one another.
-async fn write_by_32(server: &TestServer, ids: &[String], stop: &Arc<AtomicBool>) {
+async fn write_by_32(server: &TestServer, ids: &[UserId], stop: &Arc<AtomicBool>) {
     let writers = (0..32).map(|writer| {
         let (app, id) = (Arc::clone(&server.app), ids[writer % ids.len()].clone());
         let stop = Arc::clone(stop);
@@ -144,7 +145,7 @@ async fn write_by_32(server: &TestServer, ids: &[String], stop: &Arc<AtomicBool>
 }
 
 /// Registers four users; returns their ids.
-async fn four_users(server: &TestServer) -> Vec<String> {
+async fn four_users(server: &TestServer) -> Vec<UserId> {
     let mut ids = vec![];
     for name in ["ann", "bob", "eve", "joe"] {
         server.register(name).await;

@@ -66,7 +66,7 @@ async fn with_back_end(backend: Backend) -> (TestServer, GrpcCaller) {
 }
 
 async fn id_of(server: &TestServer, name: &str) -> String {
-    accounts::find(&server.app, name).await.expect("known").id
+    accounts::find(&server.app, name).await.expect("known").id.into()
 }
 
 fn issue(user_id: &str, scope: &str) -> IssueRequest {

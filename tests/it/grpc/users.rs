@@ -181,7 +181,7 @@ async fn t68_verify_password_tells_no_user_apart(backend: Backend) {
     let (server, caller) = with_verifier(backend, &[]).await;
     server.register("bob").await;
     let bob = id_of(&server, "bob").await;
-    users::disable(&server.app, &bob, &Actor::operator()).await.expect("disabled");
+    users::disable(&server.app, &bob.as_str().into(), &Actor::operator()).await.expect("disabled");
     let mut messages = std::collections::BTreeSet::new();
     for (login, password) in [
         ("ann", "a guess that is wrong"),

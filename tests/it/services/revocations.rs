@@ -96,7 +96,9 @@ async fn t227_a_removed_token_is_revoked_at_its_service(backend: Backend) {
     until_revoked(&service, 2).await;
     let mut browser = server.logged_in("ann").await;
     connect(&mut browser, &service).await;
-    users::delete(&server.app, &ann, &Precondition::Any, &Actor::operator()).await.expect("gone");
+    users::delete(&server.app, &ann.as_str().into(), &Precondition::Any, &Actor::operator())
+        .await
+        .expect("gone");
     until_revoked(&service, 3).await;
 
     // The service issues a token to a user who has logged out meanwhile.

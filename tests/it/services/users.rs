@@ -40,7 +40,7 @@ pub(super) const CONNECTED: [(&str, &str); 4] = [
 
 /// The id of a user.
 pub(super) async fn id_of(server: &TestServer, name: &str) -> String {
-    users::find(&server.app, name).await.expect("known").id
+    users::find(&server.app, name).await.expect("known").id.into()
 }
 
 /// Begins to connect an account; returns where the browser is sent.
@@ -190,13 +190,19 @@ async fn t188_tokens_of_a_user_end_with_the_session(backend: Backend) {
                 browser.submit(&page, &[("decision", "logout")]).await;
             }
             "disable" => {
-                let disabled = users::disable(&server.app, &id, &Actor::operator()).await;
+                let disabled =
+                    users::disable(&server.app, &id.as_str().into(), &Actor::operator()).await;
                 disabled.expect("disabled");
             }
             "delete" => {
                 use propusk::flows::admin::access::Precondition;
-                let deleted =
-                    users::delete(&server.app, &id, &Precondition::Any, &Actor::operator()).await;
+                let deleted = users::delete(
+                    &server.app,
+                    &id.as_str().into(),
+                    &Precondition::Any,
+                    &Actor::operator(),
+                )
+                .await;
                 deleted.expect("deleted");
             }
             _ => {

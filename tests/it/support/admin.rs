@@ -32,7 +32,7 @@ impl TestServer {
             .expect("changed");
         // Tokens issued in the second of a role change count as old.
         self.clock.advance(Duration::from_secs(2));
-        user.id
+        user.id.into()
     }
 
     /// A new administrator, logged in.

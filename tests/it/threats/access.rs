@@ -449,7 +449,7 @@ async fn t82_every_endpoint_answers_every_caller_per_the_table(backend: Backend)
             let sees_all = *caller == "root" && path.starts_with("/api/v1/admin/");
             if *caller != "ann" && !sees_all {
                 assert!(
-                    !reply.text.contains(&ann),
+                    !reply.text.contains(ann.as_str()),
                     "{method} {path} reveals ann to {caller:?}: {reply:?}"
                 );
             }
@@ -638,7 +638,8 @@ async fn t89_identity_headers_have_no_effect(backend: Backend) {
                     .await
                     .expect(StatusCode::OK);
             assert!(
-                !response.text.contains(&ann) && response.text.contains("\"role\":\"user\""),
+                !response.text.contains(ann.as_str())
+                    && response.text.contains("\"role\":\"user\""),
                 "{name}: {response:?}"
             );
         }

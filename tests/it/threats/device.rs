@@ -80,7 +80,7 @@ async fn t78_another_session_cannot_decide(backend: Backend) {
     ann.submit(&page, &[("decision", "allow")]).await.expect(StatusCode::OK);
     let granted = server.poll("tv", &codes).await.expect(StatusCode::OK);
     let ann = users::find(&server.app, "ann").await.expect("known");
-    assert_eq!(payload(&granted.field("access_token"))["sub"], ann.id);
+    assert_eq!(payload(&granted.field("access_token"))["sub"], ann.id.as_str());
 }
 
 async fn t78_of_two_browsers_one_may_decide(backend: Backend) {

@@ -141,7 +141,7 @@ async fn with_all_callers(backend: Backend) -> TestServer {
 async fn issued(server: &TestServer, name: &str, scope: &str) -> Result<TokenResponse, Status> {
     let backend = server.client_caller("backend", "propusk:tokens").await;
     let user = users::find(&server.app, name).await.expect("known");
-    let person = Some(Person::UserId(user.id));
+    let person = Some(Person::UserId(user.id.into()));
     let request = IssueRequest { person, scope: scope.to_owned(), ..IssueRequest::default() };
     Ok(backend.tokens().issue(request).await?.into_inner())
 }
@@ -371,7 +371,7 @@ async fn t108_an_on_behalf_of_session_satisfies_no_step_up(backend: Backend) {
     let ann = users::find(&server.app, "ann").await.expect("known").id;
     let caller = server.client_caller("backend", "propusk:tokens").await;
     let request = IssueRequest {
-        person: Some(Person::UserId(ann)),
+        person: Some(Person::UserId(ann.into())),
         scope: "openid api:read".to_owned(),
         ..IssueRequest::default()
     };

@@ -427,7 +427,7 @@ async fn t218_a_run_of_guesses_is_one_audit_entry_and_explained(backend: Backend
         rows.iter().map(|row| (text(row, "subject"), text(row, "actor"))).collect::<Vec<_>>()
     };
     let id = users::find(&server.app, "ann").await.expect("known").id;
-    let entry = (Some(id), Some("anonymous".to_owned()));
+    let entry = (Some(id.into()), Some("anonymous".to_owned()));
     assert_eq!(of("login.delayed").await, std::slice::from_ref(&entry));
     assert_eq!(of("login.blocked").await, [entry]);
     let request = last.header("x-request-id").to_owned();

@@ -12,6 +12,7 @@ use propusk::{
         admin::users,
         upstream::identity,
     },
+    ids::UserId,
     model::actor::{Actor, RequestContext},
     storage::{
         self, Row, Statement, browser_sessions,
@@ -172,7 +173,7 @@ async fn begin(browser: &mut Browser<'_>, start: &str) -> Sent {
 }
 
 /// An operator, or a mail, has verified the address of a user.
-async fn verify_address(server: &TestServer, user_id: &str) {
+async fn verify_address(server: &TestServer, user_id: &UserId) {
     let mut tx = server.app.db.begin().await.expect("a transaction");
     set_verified(&mut tx, user_id, server.clock.now()).await.expect("verified");
     tx.commit().await.expect("verified");

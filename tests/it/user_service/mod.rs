@@ -256,7 +256,7 @@ async fn a_registration_creates_the_profile_first(backend: Backend) {
     let reply = register(&server, "ann").await.expect(StatusCode::CREATED);
     server.verify(&reply.tokens().access).await.expect(StatusCode::OK);
     let ann = users::find(&server.app, "ann").await.expect("ann").id;
-    assert_eq!(service.profiles(), std::slice::from_ref(&ann));
+    assert_eq!(service.profiles(), [ann.as_str()]);
     let call = service.0.calls.lock().unwrap()[0].clone();
     let saga = sagas::of_user(&server.app.db, &ann).await.expect("the database").expect("a saga");
     assert_eq!(saga.state, SagaState::Closed);
@@ -358,7 +358,7 @@ async fn with_later_the_profile_follows_the_account(backend: Backend) {
     server.clock.advance(Duration::from_secs(300));
     until_states(&server, &["closed"]).await;
     let ann = users::find(&server.app, "ann").await.expect("ann").id;
-    assert_eq!(service.profiles(), [ann]);
+    assert_eq!(service.profiles(), [ann.as_str()]);
 }
 
 async fn t167_a_slow_user_service_holds_up_nobody_else(backend: Backend) {

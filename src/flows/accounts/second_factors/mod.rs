@@ -21,6 +21,7 @@ use crate::{
         sessions::open::{self, Cookie},
         upstream::identity::{self, LAST_WAY_IN},
     },
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -98,7 +99,7 @@ pub(crate) fn must_suffice(app: &App, login: Login, factors: LockedFactors) -> R
 pub(super) async fn lock_for_owner(
     app: &App,
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     login: Login,
 ) -> Result<(), Error> {
     let factors = rows::lock(tx, user_id).await?.ok_or(Error::NotFound("user"))?;
@@ -111,7 +112,7 @@ pub(super) async fn lock_for_owner(
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn overview(app: &App, user_id: &str) -> Result<FactorOverview, Error> {
+pub async fn overview(app: &App, user_id: &UserId) -> Result<FactorOverview, Error> {
     Ok(rows::overview(&app.db, user_id).await?)
 }
 
@@ -132,7 +133,7 @@ pub struct SetUp {
 /// The content of [`SetUp::token`].
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    user_id: String,
+    user_id: UserId,
     /// The id that the factor will have: a set-up is confirmed once.
     id: String,
     /// base64url
@@ -192,10 +193,10 @@ fn issuer_name(app: &App) -> String {
     host.unwrap_or_else(|| app.config.pages.brand.clone())
 }
 
-fn unsealed(app: &App, user_id: &str, token: &str) -> Option<Sealed> {
+fn unsealed(app: &App, user_id: &UserId, token: &str) -> Option<Sealed> {
     let sealed: Sealed = serde_json::from_slice(&unseal(app, SET_UP, token)?).ok()?;
     let until = Timestamp(sealed.at) + app.config.second_factors.login_timeout;
-    (sealed.user_id == user_id && until >= app.clock.now()).then_some(sealed)
+    (sealed.user_id == *user_id && until >= app.clock.now()).then_some(sealed)
 }
 
 /// Opens a token of a client; one that is too long is none.
@@ -244,7 +245,7 @@ impl Confirmation<'_> {
     ///
     /// # Errors
     /// [`Error::WrongCode`], [`Error::InvalidPasskey`], [`Error::Validation`].
-    pub(crate) async fn check(self, app: &App, user_id: &str) -> Result<Confirmed, Error> {
+    pub(crate) async fn check(self, app: &App, user_id: &UserId) -> Result<Confirmed, Error> {
         match self {
             Self::Totp { token, code, name } => confirm_set_up(app, user_id, token, code, name),
             Self::Passkey { token, credential, name } => {
@@ -260,7 +261,7 @@ impl Confirmation<'_> {
 /// [`Error::WrongCode`]; [`Error::Validation`] for an expired set-up or an invalid name.
 fn confirm_set_up(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     token: &str,
     code: &str,
     name: &str,
@@ -300,7 +301,7 @@ pub struct Added {
 pub(crate) async fn add(
     app: &App,
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     confirmed: Confirmed,
     locked: LockedFactors,
 ) -> Result<Added, Error> {
@@ -327,7 +328,11 @@ pub(crate) async fn add(
     Ok(Added { factor, recovery_codes })
 }
 
-async fn store_codes(app: &App, tx: &mut AuditedTx, user_id: &str) -> Result<Vec<String>, Error> {
+async fn store_codes(
+    app: &App,
+    tx: &mut AuditedTx,
+    user_id: &UserId,
+) -> Result<Vec<String>, Error> {
     let codes = recovery::generate(app);
     let mut hashes = Vec::with_capacity(codes.len());
     for code in &codes {
@@ -343,7 +348,7 @@ async fn store_codes(app: &App, tx: &mut AuditedTx, user_id: &str) -> Result<Vec
 pub(crate) async fn locked(
     app: &App,
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     login: Login,
 ) -> Result<LockedFactors, Error> {
     let locked = rows::lock(tx, user_id).await?.ok_or(Error::NotFound("user"))?;
@@ -360,7 +365,7 @@ pub(crate) async fn locked(
 /// [`Error::Conflict`], [`Error::TooMany`].
 pub async fn confirm(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     login: Login,
     confirmation: Confirmation<'_>,
     context: &RequestContext,
@@ -385,7 +390,7 @@ pub async fn confirm_in_browser(
     confirmation: Confirmation<'_>,
     context: &RequestContext,
 ) -> Result<(Added, Cookie), Error> {
-    let user_id = browser.user.id.as_str();
+    let user_id = &browser.user.id;
     app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
     let confirmed = confirmation.check(app, user_id).await?;
     let mut tx = app.begin(&Actor::caller(user_id, context)).await?;
@@ -422,7 +427,7 @@ pub(crate) async fn step_up(
 /// whose role requires one, and for the passkey without which the user could not log in any more.
 pub async fn remove(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     id: &str,
     login: Login,
     context: &RequestContext,
@@ -455,7 +460,7 @@ pub async fn remove(
 /// [`Error::NeedsLogin`]; [`Error::Conflict`] for a user without a factor.
 pub async fn renew_codes(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     login: Login,
     context: &RequestContext,
 ) -> Result<Vec<String>, Error> {
@@ -477,7 +482,7 @@ pub async fn renew_codes(
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn reset(app: &App, user_id: &str, actor: &Actor) -> Result<(), Error> {
+pub async fn reset(app: &App, user_id: &UserId, actor: &Actor) -> Result<(), Error> {
     let mut tx = app.begin(actor).await?;
     // Also of a disabled user.
     let known = if user_id.contains('\0') { None } else { users::lock(&mut tx, user_id).await? };
@@ -493,7 +498,7 @@ pub(crate) async fn remove_since(
     account: &UserRecord,
     since: Timestamp,
 ) -> storage::Result<()> {
-    let id = account.user.id.as_str();
+    let id = &account.user.id;
     if !rows::remove_since(tx, id, since).await? {
         return Ok(());
     }

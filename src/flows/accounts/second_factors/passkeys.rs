@@ -19,6 +19,7 @@ use crate::{
     clock::Timestamp,
     diagnostics,
     error::Error,
+    ids::UserId,
     model::user::User,
     storage::{
         second_factors::{self as rows, PasskeyRow, Secret},
@@ -57,7 +58,7 @@ impl Ceremony {
 #[derive(Serialize, Deserialize)]
 struct Sealed<S> {
     /// Empty for a login, whose user is not known.
-    user_id: String,
+    user_id: UserId,
     /// Of the challenge: accepted once.
     id: String,
     /// Microseconds since the epoch.
@@ -82,7 +83,7 @@ fn failed(error: impl Into<crate::error::Cause>) -> Error {
 fn challenge<S: Serialize>(
     app: &App,
     ceremony: Ceremony,
-    user_id: &str,
+    user_id: &UserId,
     state: S,
     options: &impl Serialize,
 ) -> Result<Challenge, Error> {
@@ -99,12 +100,12 @@ fn challenge<S: Serialize>(
 fn opened<S: DeserializeOwned>(
     app: &App,
     ceremony: Ceremony,
-    user_id: &str,
+    user_id: &UserId,
     token: &str,
 ) -> Result<Sealed<S>, Error> {
     let content = unseal(app, ceremony.seal(), token);
     let sealed = content.and_then(|content| serde_json::from_slice::<Sealed<S>>(&content).ok());
-    let sealed = sealed.filter(|sealed| sealed.user_id == user_id);
+    let sealed = sealed.filter(|sealed| sealed.user_id == *user_id);
     let sealed = sealed.filter(|sealed| ends_at(app, sealed.at) >= app.clock.now());
     sealed.ok_or_else(|| refused("the challenge has expired or is of another ceremony"))
 }
@@ -114,7 +115,7 @@ fn ends_at(app: &App, at: i64) -> Timestamp {
 }
 
 /// Uses a challenge up: a captured answer must not be accepted again.
-async fn use_up(app: &App, user_id: &str, id: &str, at: i64) -> Result<(), Error> {
+async fn use_up(app: &App, user_id: &UserId, id: &str, at: i64) -> Result<(), Error> {
     if single_use::claim(&app.db, Kind::Passkey, user_id, id, ends_at(app, at)).await? {
         return Ok(());
     }
@@ -135,7 +136,7 @@ fn answer<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|_| refused("the answer is not a credential"))
 }
 
-async fn passkeys_of(app: &App, user_id: &str) -> Result<Vec<(PasskeyRow, Passkey)>, Error> {
+async fn passkeys_of(app: &App, user_id: &UserId) -> Result<Vec<(PasskeyRow, Passkey)>, Error> {
     let read = |row: PasskeyRow| -> Result<(PasskeyRow, Passkey), Error> {
         let passkey = serde_json::from_str(&row.credential).map_err(failed)?;
         Ok((row, passkey))
@@ -170,7 +171,7 @@ pub async fn begin_registration(app: &App, user: &User) -> Result<Challenge, Err
 /// [`Error::InvalidPasskey`]; [`Error::Validation`] for the name.
 pub(crate) async fn confirm_registration(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     token: &str,
     credential: &str,
     name: &str,
@@ -193,7 +194,7 @@ pub(crate) async fn confirm_registration(
 ///
 /// # Errors
 /// [`Error::Unavailable`].
-pub async fn begin_second_step(app: &App, user_id: &str) -> Result<Option<Challenge>, Error> {
+pub async fn begin_second_step(app: &App, user_id: &UserId) -> Result<Option<Challenge>, Error> {
     let Some(webauthn) = &app.webauthn else { return Ok(None) };
     let known: Vec<_> =
         passkeys_of(app, user_id).await?.into_iter().map(|(_, passkey)| passkey).collect();
@@ -212,7 +213,7 @@ pub async fn begin_second_step(app: &App, user_id: &str) -> Result<Option<Challe
 /// [`Error::InvalidPasskey`].
 pub(crate) async fn check(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     token: &str,
     credential: &str,
 ) -> Result<Proof, Error> {
@@ -235,7 +236,7 @@ pub fn begin_login(app: &App) -> Result<Option<Challenge>, Error> {
     let begun = webauthn.start_discoverable_authentication();
     let (options, state): (RequestChallengeResponse, DiscoverableAuthentication) =
         begun.map_err(failed)?;
-    Ok(Some(challenge(app, Ceremony::Login, "", state, &options)?))
+    Ok(Some(challenge(app, Ceremony::Login, &UserId::default(), state, &options)?))
 }
 
 /// Checks the passkey of a login without a password; returns the id of its user.
@@ -246,27 +247,28 @@ pub(crate) async fn identify(
     app: &App,
     token: &str,
     credential: &str,
-) -> Result<(String, Proof), Error> {
+) -> Result<(UserId, Proof), Error> {
     let webauthn = webauthn(app)?;
-    let sealed = opened::<DiscoverableAuthentication>(app, Ceremony::Login, "", token)?;
+    let nobody = UserId::default();
+    let sealed = opened::<DiscoverableAuthentication>(app, Ceremony::Login, &nobody, token)?;
     let credential: PublicKeyCredential = answer(credential)?;
     let identified = webauthn.identify_discoverable_authentication(&credential);
     let (handle, _) = identified.map_err(|error| invalid(&error))?;
-    let user_id = handle.to_string();
+    let user_id = UserId::from(handle.to_string());
     diagnostics::identify_user(&user_id);
     let known = passkeys_of(app, &user_id).await?;
     let known: Vec<_> = known.iter().map(|(_, passkey)| DiscoverableKey::from(passkey)).collect();
     let result = webauthn
         .finish_discoverable_authentication(&credential, sealed.state, &known)
         .map_err(|error| invalid(&error))?;
-    use_up(app, "", &sealed.id, sealed.at).await?;
+    use_up(app, &nobody, &sealed.id, sealed.at).await?;
     let proof = proof(app, &user_id, &result).await?;
     Ok((user_id, proof))
 }
 
 /// What a verified answer proves. The signature counter goes into the row, by compare-and-swap
 /// ([`Proof::accept`]): a clone is recognised (WebAuthn §6.1.1).
-async fn proof(app: &App, user_id: &str, result: &AuthenticationResult) -> Result<Proof, Error> {
+async fn proof(app: &App, user_id: &UserId, result: &AuthenticationResult) -> Result<Proof, Error> {
     if !result.user_verified() {
         return Err(refused("the authenticator has not verified its user"));
     }

@@ -7,6 +7,7 @@ use crate::{
     app::App,
     diagnostics,
     error::Error,
+    ids::UserId,
     model::{
         authentication::{HARDWARE_KEY, MFA, OTP, PASSWORD, SOFTWARE_KEY, USER},
         event::Event,
@@ -87,7 +88,11 @@ impl Proof {
     }
 
     /// Uses the code up, and forgets the wrong ones before it; `false` if it was used before.
-    pub(crate) async fn accept(&self, tx: &mut AuditedTx, user_id: &str) -> storage::Result<bool> {
+    pub(crate) async fn accept(
+        &self,
+        tx: &mut AuditedTx,
+        user_id: &UserId,
+    ) -> storage::Result<bool> {
         let now = tx.now();
         let accepted = match &self.what {
             What::Totp { id, step } => rows::accept_step(tx, id, *step, now).await?,
@@ -126,7 +131,7 @@ impl Proof {
 /// [`Error::WrongCode`], [`Error::TooMany`].
 pub(crate) async fn check(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     typed: &str,
     source: &LoginSource,
 ) -> Result<Proof, Error> {

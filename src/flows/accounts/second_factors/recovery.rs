@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::{app::App, error::Error};
+use crate::{app::App, error::Error, ids::UserId};
 
 /// Crockford's alphabet: no letter looks like another or like a digit.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -49,7 +49,7 @@ pub fn normalized(typed: &str) -> Option<String> {
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the key is missing.
-pub fn hash(app: &App, user_id: &str, code: &str) -> Result<[u8; 32], Error> {
+pub fn hash(app: &App, user_id: &UserId, code: &str) -> Result<[u8; 32], Error> {
     let key = app.keys.derive("recovery-codes")?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key)
         .map_err(|error| Error::Unavailable(error.to_string().into()))?;

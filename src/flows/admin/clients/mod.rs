@@ -27,6 +27,7 @@ use crate::{
             idempotency::{self, Created, IdempotentRequest},
         },
     },
+    ids::UserId,
     limits,
     model::{
         actor::Actor,
@@ -269,7 +270,7 @@ pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<Client, Error>
 /// [`Error::NotFound`] for the client.
 pub async fn withdraw_consent(
     app: &App,
-    user_id: &str,
+    user_id: &UserId,
     client_id: &str,
     actor: &Actor,
 ) -> Result<(), Error> {

@@ -98,7 +98,7 @@ impl Preparation {
             }
         }
         Ok(ImportedUser {
-            id: model::new_id(&self.clock, &self.rng),
+            id: model::new_id(&self.clock, &self.rng).into(),
             email: email.address,
             email_canonical: email.canonical,
             username,

@@ -22,6 +22,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     error::Error,
+    ids::UserId,
     model::{
         actor::Actor,
         event::Event,
@@ -231,12 +232,12 @@ async fn store(
     batch: &[(Position, ImportedUser)],
     options: &Options,
     actor: &Actor,
-) -> Result<HashSet<String>, Error> {
+) -> Result<HashSet<UserId>, Error> {
     let mut rows: Vec<ImportedUser> = batch.iter().map(|(_, user)| user.clone()).collect();
     // Concurrent imports take the rows in one order, so that none waits for another in a circle.
     rows.sort_by(|a, b| a.email_canonical.cmp(&b.email_canonical));
     let mut tx = app.begin(actor).await?;
-    let stored: HashSet<String> = imports::insert(&mut tx, &rows).await?.into_iter().collect();
+    let stored: HashSet<UserId> = imports::insert(&mut tx, &rows).await?.into_iter().collect();
     if stored.is_empty() {
         tx.rollback().await?;
         return Ok(stored);

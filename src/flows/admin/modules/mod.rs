@@ -20,6 +20,7 @@ use crate::{
         oauth::resources,
         tokens::{scope::is_own, subject::is_external},
     },
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::Actor,
@@ -155,7 +156,7 @@ async fn lock_user(tx: &mut AuditedTx, user_id: &str) -> Result<Timestamp, Error
         return Ok(tx.read_clock());
     }
     // PostgreSQL refuses a statement with NUL in a text.
-    let user = if user_id.contains('\0') { None } else { users::lock(tx, user_id).await? };
+    let user = if user_id.contains('\0') { None } else { users::lock(tx, &user_id.into()).await? };
     user.ok_or(Error::NotFound("user"))?;
     Ok(tx.read_clock())
 }
@@ -181,7 +182,7 @@ async fn open(
     let new = ModuleGrant {
         id: tx.new_id(),
         subject: user_id.to_owned(),
-        user_id: (!is_external(user_id)).then(|| user_id.to_owned()),
+        user_id: (!is_external(user_id)).then(|| user_id.into()),
         module_id: module_id.to_owned(),
         valid_from: now,
         valid_until: until,
@@ -278,7 +279,7 @@ pub async fn expire_some(app: &App, most: usize) -> storage::Result<usize> {
 /// were deleted, and grants whose end has passed, are omitted.
 pub(crate) async fn grant_first(
     tx: &mut AuditedTx,
-    user_id: &str,
+    user_id: &UserId,
     grants: &[OpenGrant],
     by: &str,
 ) -> storage::Result<()> {
@@ -290,8 +291,8 @@ pub(crate) async fn grant_first(
     for grant in grants.iter().filter(exists).filter(|grant| grant.is_live(now)) {
         let new = ModuleGrant {
             id: tx.new_id(),
-            subject: user_id.to_owned(),
-            user_id: Some(user_id.to_owned()),
+            subject: user_id.to_string(),
+            user_id: Some(user_id.clone()),
             module_id: grant.module_id.clone(),
             valid_from: now,
             valid_until: grant.valid_until,
@@ -300,7 +301,7 @@ pub(crate) async fn grant_first(
             closed_at: None,
         };
         rows::open(tx, &new).await?;
-        let ids = (user_id, grant.module_id.as_str());
+        let ids = (user_id.as_str(), grant.module_id.as_str());
         record_by(tx, ModuleChange::Enabled, ids, by, grant.valid_until).await?;
     }
     Ok(())

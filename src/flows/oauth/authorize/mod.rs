@@ -28,6 +28,7 @@ use crate::{
             subject,
         },
     },
+    ids::UserId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -211,7 +212,7 @@ fn needs_consent(request: &Request, known: &Scope) -> bool {
 pub(crate) fn admit_grant(
     app: &App,
     client: &Client,
-    user_id: &str,
+    user_id: &UserId,
     caller: &RequestContext,
 ) -> Result<(), Error> {
     app.admit(Limit::Writes, &Key::user_at_client(user_id, &client.id))?;
@@ -246,7 +247,7 @@ pub async fn remember_consent(
 /// grant now.
 pub(crate) async fn put_consent(
     tx: &mut AuditedTx,
-    (user_id, client_id): (&str, &str),
+    (user_id, client_id): (&UserId, &str),
     resource: &str,
     known: &Scope,
     wishes: &Scope,
@@ -326,7 +327,7 @@ pub async fn issue_code(
 }
 
 /// The `sub` of this user for this client.
-fn subject(app: &App, request: &Request, user_id: &str) -> Result<String, Error> {
+fn subject(app: &App, request: &Request, user_id: &UserId) -> Result<String, Error> {
     subject::subject(app, &request.known.client, user_id)
 }
 

@@ -12,6 +12,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::tokens::subject,
+    ids::UserId,
     jose::ClientJwt,
     model::{
         actor::{Actor, RequestContext},
@@ -202,7 +203,7 @@ pub(super) async fn open_session(
     let mut detail = opening.detail;
     detail["sessionId"] = id.as_str().into();
     detail["issuerId"] = issuer.id.as_str().into();
-    let noted = linked.clone().unwrap_or_else(|| subject.clone());
+    let noted = linked.as_ref().map_or(subject.as_str(), UserId::as_str).to_owned();
     let new = NewSession {
         id: id.clone(),
         subject,

@@ -21,6 +21,7 @@ use crate::{
             subject,
         },
     },
+    ids::UserId,
     model::{
         actor::{Actor, RequestContext},
         client::{Client, GrantType},
@@ -47,7 +48,7 @@ pub struct OnBehalfOfRequest {
 #[derive(Clone, Debug)]
 pub enum RequestedUser {
     /// The id of an account of this server.
-    Account(String),
+    Account(UserId),
     /// A user whom the client keeps itself.
     External(Box<ExternalLogin>),
 }
@@ -127,14 +128,14 @@ pub(super) async fn open(
     };
     let event = Event::session_created(&row.subject, &row.id, &row.client_id);
     let detail = json!({ "sessionId": row.id, "scope": row.scope.to_string() });
-    let about = row.user_id.clone().unwrap_or_else(|| row.subject.clone());
+    let about = row.user_id.as_ref().map_or(row.subject.as_str(), UserId::as_str).to_owned();
     let write = app.write(Actor::caller(actor, caller)).event(&event).audit(
         "session.issue_on_behalf_of",
         Some(&about),
         detail,
     );
     let Some(session) = rows::open(write, row, now).await? else {
-        return Err(match users::by_id(&app.db, &about).await? {
+        return Err(match users::by_id(&app.db, &about.into()).await? {
             Some(_) => Error::Conflict("the user is disabled"),
             None => Error::NotFound("user"),
         });

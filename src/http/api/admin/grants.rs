@@ -4,6 +4,7 @@ use super::{modules::ModuleNotFound, prelude::*, reply::JsonBody};
 use crate::{
     flows::admin::{modules, users},
     http::api::data::Nothing,
+    ids::UserId,
     model::module::ModuleGrant,
     storage::modules as rows,
 };
@@ -20,7 +21,7 @@ impl GrantsApi {
     async fn list(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<UserId>,
         /// A moment (RFC 3339); now if absent.
         at: Query<Timestamp>,
     ) -> Reply<Answer<Vec<GrantData>>, (Read, NotFound)> {
@@ -34,7 +35,12 @@ impl GrantsApi {
     ///
     /// The newest first, with who opened and who ended each grant.
     #[oai(path = "/:id/grant-history", method = "get", operation_id = "adminListUserGrantHistory")]
-    async fn history(&self, admin: Admin, id: Path, page: Paging) -> List<GrantData, NotFound> {
+    async fn history(
+        &self,
+        admin: Admin,
+        id: Path<UserId>,
+        page: Paging,
+    ) -> List<GrantData, NotFound> {
         users::by_id(&admin.app, &id.0).await?;
         let last = page.after().and_then(|key| key.split_once(' '));
         let before = last.and_then(|(at, id)| Some((Timestamp(at.parse().ok()?), id)));
@@ -51,7 +57,7 @@ impl GrantsApi {
     async fn grant(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<UserId>,
         module: Path,
         body: Body<GrantModule>,
     ) -> Act<Answer<GrantData>, (JsonBody, ModuleNotFound)> {
@@ -69,7 +75,7 @@ impl GrantsApi {
     async fn withdraw(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<UserId>,
         module: Path,
     ) -> Act<Answer<Nothing>, ModuleNotFound> {
         users::by_id(&admin.app, &id.0).await?;
@@ -106,7 +112,7 @@ impl From<ModuleGrant> for GrantData {
         Self {
             id: grant.id,
             subject: grant.subject,
-            user_id: grant.user_id,
+            user_id: grant.user_id.map(Into::into),
             module_id: grant.module_id,
             valid_from: grant.valid_from.rfc3339(),
             valid_until: grant.valid_until.map(Timestamp::rfc3339),

@@ -123,7 +123,8 @@ impl IssuersApi {
         body: Body<LinkSubject>,
     ) -> Act<Answer<LinkData>, (JsonBody, Conflict)> {
         let Body(LinkSubject { subject, user_id }) = body;
-        let link = issuers::link(&admin.app, &id.0, &subject, &user_id, &admin.actor).await?;
+        let link =
+            issuers::link(&admin.app, &id.0, &subject, &user_id.into(), &admin.actor).await?;
         Ok(Answer::new("linked", link.into()))
     }
 
@@ -324,7 +325,11 @@ pub struct LinkData {
 
 impl From<LinkedSubject> for LinkData {
     fn from(link: LinkedSubject) -> Self {
-        Self { subject: link.subject, user_id: link.user_id, created_at: link.created_at.rfc3339() }
+        Self {
+            subject: link.subject,
+            user_id: link.user_id.into(),
+            created_at: link.created_at.rfc3339(),
+        }
     }
 }
 

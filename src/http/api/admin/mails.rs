@@ -65,7 +65,7 @@ impl From<ListedMail> for MailData {
         Self {
             id: mail.id,
             kind: mail.kind,
-            user_id: mail.user_id,
+            user_id: mail.user_id.map(Into::into),
             state: mail.state.as_str().to_owned(),
             attempts: mail.attempts,
             error: mail.error,

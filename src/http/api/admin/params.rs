@@ -154,13 +154,13 @@ impl<'a, T: QueryValue> ApiExtractor<'a> for Query<T> {
     }
 }
 
-/// A path parameter. A text that cannot be an id is answered as an unknown id is.
+/// A path parameter: an id. A text that cannot be one is answered as an unknown id is.
 ///
 /// poem-openapi recognizes path parameters by the name of this type.
 #[derive(Debug)]
-pub struct Path(pub String);
+pub struct Path<T = String>(pub T);
 
-impl<'a> ApiExtractor<'a> for Path {
+impl<'a, T: From<String>> ApiExtractor<'a> for Path<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
     const PARAM_IS_REQUIRED: bool = true;
     type ParamType = String;
@@ -184,7 +184,7 @@ impl<'a> ApiExtractor<'a> for Path {
         if id.is_empty() || id.len() > 2048 || id.contains('\0') {
             return Err(ApiError::from(Error::NotFound("resource")).into());
         }
-        Ok(Self(id.to_owned()))
+        Ok(Self(id.to_owned().into()))
     }
 }
 

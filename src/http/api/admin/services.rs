@@ -2,7 +2,7 @@
 
 use super::prelude::*;
 use crate::{
-    flows::services, http::api::data::Nothing, model::service_token,
+    flows::services, http::api::data::Nothing, ids::UserId, model::service_token,
     storage::service_tokens as rows,
 };
 
@@ -25,8 +25,8 @@ impl ServiceTokensApi {
     ) -> List<ServiceTokenDetails> {
         let app = &admin.app;
         let after = page.after().and_then(|after| after.split_once('/')).unwrap_or_default();
-        let user = user.0.as_deref();
-        let found = rows::page(&app.db, user, after, page.rows(), app.clock.now()).await;
+        let user = user.0.map(UserId::from);
+        let found = rows::page(&app.db, user.as_ref(), after, page.rows(), app.clock.now()).await;
         let key = |row: &service_token::ServiceToken| format!("{}/{}", row.service, row.subject);
         Ok(page.answer("service tokens", found, key)?)
     }
@@ -78,7 +78,7 @@ impl From<service_token::ServiceToken> for ServiceTokenDetails {
         Self {
             service: row.service,
             subject: Some(row.subject).filter(|subject| !subject.is_empty()),
-            user_id: row.user_id,
+            user_id: row.user_id.map(Into::into),
             is_connected: row.browser_session_id.is_some(),
             obtained_at: row.obtained_at.map(Timestamp::rfc3339),
             expires_at: row.expires_at.filter(|at| at.micros() > 0).map(Timestamp::rfc3339),

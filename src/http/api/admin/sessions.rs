@@ -32,7 +32,7 @@ impl SessionsApi {
         page: Paging,
     ) -> List<SessionOverview> {
         let filter = SessionFilter {
-            user_id: user.0,
+            user_id: user.0.map(Into::into),
             subject: subject.0,
             client_id: client.0,
             live: live.0,
@@ -105,7 +105,7 @@ impl From<session::SessionOverview> for SessionOverview {
         Self {
             id: session.id,
             subject: session.subject,
-            user_id: session.user_id,
+            user_id: session.user_id.map(Into::into),
             client_id: session.client_id,
             scope: session.scope.to_string(),
             created_at: session.created_at.rfc3339(),

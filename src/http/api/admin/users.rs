@@ -16,6 +16,7 @@ use crate::{
         data::Nothing, identities::IdentityData, profile::ProfileObject,
         second_factors::FactorsData,
     },
+    ids::UserId,
     model::{
         saga::Saga,
         user::{Role, UserRecord, canonical},
@@ -68,7 +69,7 @@ impl UsersApi {
         };
         let after = page.after().unwrap_or_default();
         let found = rows::page(&admin.app.db, &filter, after, page.rows()).await;
-        Ok(page.answer("users", found, |account| account.user.id.clone())?)
+        Ok(page.answer("users", found, |account| account.user.id.to_string())?)
     }
 
     /// Create a user
@@ -94,7 +95,7 @@ impl UsersApi {
     ///
     /// The `ETag` of the response goes into `If-Match` of a change.
     #[oai(path = "/:id", method = "get", operation_id = "adminGetUser")]
-    async fn get(&self, admin: Admin, id: Path) -> Get<UserDetails> {
+    async fn get(&self, admin: Admin, id: Path<UserId>) -> Get<UserDetails> {
         Ok(WithEtag::new("user", users::by_id(&admin.app, &id.0).await?))
     }
 
@@ -103,7 +104,11 @@ impl UsersApi {
     /// Whether the user service may still refuse the account, or has refused it. It is found for a
     /// while after the account was deleted.
     #[oai(path = "/:id/saga", method = "get", operation_id = "adminGetUserSaga")]
-    async fn saga(&self, admin: Admin, id: Path) -> Reply<Answer<SagaData>, (Read, NotFound)> {
+    async fn saga(
+        &self,
+        admin: Admin,
+        id: Path<UserId>,
+    ) -> Reply<Answer<SagaData>, (Read, NotFound)> {
         let found = sagas::of_user(&admin.app.db, &id.0).await.map_err(Error::from)?;
         Ok(Answer::new("saga", found.ok_or(Error::NotFound("saga"))?.into()))
     }
@@ -115,7 +120,7 @@ impl UsersApi {
     async fn update(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<UserId>,
         if_match: IfMatch,
         body: Body<UpdateUser>,
     ) -> Update<UserDetails, (Taken, Conflict)> {
@@ -130,7 +135,7 @@ impl UsersApi {
     /// tokens at once. The audit log and the outbox keep ids only. A later registration with the
     /// same email address is another user.
     #[oai(path = "/:id", method = "delete", operation_id = "adminDeleteUser")]
-    async fn delete(&self, admin: Admin, id: Path, if_match: IfMatch) -> Delete<Conflict> {
+    async fn delete(&self, admin: Admin, id: Path<UserId>, if_match: IfMatch) -> Delete<Conflict> {
         users::delete(&admin.app, &id.0, &if_match.0, &admin.actor).await?;
         Ok(deleted())
     }
@@ -139,7 +144,11 @@ impl UsersApi {
     ///
     /// Logins are refused, all sessions are revoked, and their tokens are refused at once.
     #[oai(path = "/:id/disable", method = "post", operation_id = "adminDisableUser")]
-    async fn disable(&self, admin: Admin, id: Path) -> Act<WithEtag<UserDetails>, Conflict> {
+    async fn disable(
+        &self,
+        admin: Admin,
+        id: Path<UserId>,
+    ) -> Act<WithEtag<UserDetails>, Conflict> {
         let account = users::disable(&admin.app, &id.0, &admin.actor).await?;
         Ok(WithEtag::new("disabled", account))
     }
@@ -148,7 +157,7 @@ impl UsersApi {
     ///
     /// Revoked sessions stay revoked.
     #[oai(path = "/:id/enable", method = "post", operation_id = "adminEnableUser")]
-    async fn enable(&self, admin: Admin, id: Path) -> Act<WithEtag<UserDetails>, Conflict> {
+    async fn enable(&self, admin: Admin, id: Path<UserId>) -> Act<WithEtag<UserDetails>, Conflict> {
         let account = users::enable(&admin.app, &id.0, &admin.actor).await?;
         Ok(WithEtag::new("enabled", account))
     }
@@ -160,7 +169,7 @@ impl UsersApi {
     async fn set_password(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<UserId>,
         body: Body<SetPassword>,
     ) -> Act<WithEtag<UserWithPassword>, (JsonBody, Overloaded)> {
         let (password, generated) = users::or_generated(&admin.app, body.0.password);
@@ -175,7 +184,7 @@ impl UsersApi {
     async fn factors(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<UserId>,
     ) -> Reply<Answer<FactorsData>, (Read, NotFound)> {
         let user = users::by_id(&admin.app, &id.0).await?.user;
         let overview = second_factors::overview(&admin.app, &user.id).await?;
@@ -188,7 +197,7 @@ impl UsersApi {
     /// way who asks for it. The next login takes the password only; where a second factor is
     /// required, the user sets one up then. Sessions stay open.
     #[oai(path = "/:id/factors", method = "delete", operation_id = "adminResetUserFactors")]
-    async fn reset_factors(&self, admin: Admin, id: Path) -> Act<Answer<Nothing>> {
+    async fn reset_factors(&self, admin: Admin, id: Path<UserId>) -> Act<Answer<Nothing>> {
         second_factors::reset(&admin.app, &id.0, &admin.actor).await?;
         Ok(Answer::new("second factors reset", Nothing {}))
     }
@@ -200,7 +209,7 @@ impl UsersApi {
     async fn identities(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<UserId>,
     ) -> Reply<Answer<Vec<IdentityData>>, (Read, NotFound)> {
         let user = users::by_id(&admin.app, &id.0).await?.user;
         let identities = identity::of_user(&admin.app, &user.id).await?.into_iter();
@@ -219,7 +228,7 @@ impl UsersApi {
     async fn unlink_identity(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<UserId>,
         identity: Path,
     ) -> Act<Answer<Nothing>> {
         identity::unlink(&admin.app, &id.0, &identity.0, &admin.actor).await?;
@@ -230,7 +239,7 @@ impl UsersApi {
     ///
     /// All sessions in browsers and applications are revoked, and their tokens are refused at once.
     #[oai(path = "/:id/logout", method = "post", operation_id = "adminLogOutUser")]
-    async fn log_out(&self, admin: Admin, id: Path) -> Act<Answer<Nothing>, Conflict> {
+    async fn log_out(&self, admin: Admin, id: Path<UserId>) -> Act<Answer<Nothing>, Conflict> {
         users::log_out(&admin.app, &id.0, &admin.actor).await?;
         Ok(Answer::new("logged out everywhere", Nothing {}))
     }
@@ -278,7 +287,7 @@ impl From<UserRecord> for UserDetails {
         Self {
             terms_version,
             terms_accepted_at,
-            id: user.id,
+            id: user.id.into(),
             email: user.email,
             username: user.username,
             role: user.role.as_str().to_owned(),
@@ -335,7 +344,7 @@ impl From<Saga> for SagaData {
     fn from(saga: Saga) -> Self {
         Self {
             id: saga.id,
-            user_id: saga.user_id,
+            user_id: saga.user_id.into(),
             correlation_id: saga.correlation_id,
             state: saga.state.as_str().to_owned(),
             created_at: saga.created_at.rfc3339(),

@@ -151,7 +151,7 @@ async fn subject(admin: &Admin) -> Result<String, Error> {
     if is_external(name) {
         return Ok(name.to_owned());
     }
-    Ok(users::find(&admin.app, name).await?.id)
+    Ok(users::find(&admin.app, name).await?.id.into())
 }
 
 /// The module that a form describes; its times are set when it is stored.

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     flows::services,
     http::views::{AdminSection, Block, Cell, Table},
+    ids::UserId,
     model::service_token::ServiceToken,
     storage::service_tokens as rows,
 };
@@ -21,9 +22,9 @@ pub(super) const PATH: &str = "/admin/service-tokens";
 pub async fn show(admin: Admin) -> Result<Response> {
     let (app, now) = (&admin.app, admin.app.clock.now());
     let mut list = Listing::of(&admin, PATH);
-    let user = list.text("user", "op-user-id");
+    let user = list.text("user", "op-user-id").map(UserId::from);
     let after = list.cursor().and_then(|cursor| cursor.split_once('/')).unwrap_or_default();
-    let found = rows::page(&app.db, user.as_deref(), after, list.rows(), now);
+    let found = rows::page(&app.db, user.as_ref(), after, list.rows(), now);
     let key = |token: &ServiceToken| format!("{}/{}", token.service, token.subject);
     let (tokens, next) = list.read(found, key).await?;
     let users = tokens.iter().filter_map(|token| token.user_id.as_deref());
@@ -40,7 +41,7 @@ pub async fn show(admin: Admin) -> Result<Response> {
             if is_own {
                 Cell::Text(admin.text("op-service-own"))
             } else {
-                names.cell(token.user_id.as_ref().unwrap_or(&token.subject))
+                names.cell(token.user_id.as_deref().unwrap_or(&token.subject))
             },
             Cell::of(token.browser_session_id.is_some().then(|| admin.text("admin-yes"))),
             Cell::of(token.obtained_at.map(Admin::minute)),

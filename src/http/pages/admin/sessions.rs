@@ -22,7 +22,7 @@ pub async fn show(admin: Admin) -> Result<Response> {
     let (app, now) = (&admin.app, admin.app.clock.now());
     let mut list = Listing::of(&admin, PATH);
     let mut filter = SessionFilter {
-        user_id: list.text("user", "op-user"),
+        user_id: list.text("user", "op-user").map(Into::into),
         subject: list.text("subject", "op-external-subject"),
         client_id: list.text("client", "admin-client"),
         live: list
@@ -63,7 +63,7 @@ pub async fn show(admin: Admin) -> Result<Response> {
         let from = [session.address.clone(), session.user_agent.clone()];
         vec![
             Cell::Code(session.id.clone()),
-            names.cell(session.user_id.as_ref().unwrap_or(&session.subject)),
+            names.cell(session.user_id.as_deref().unwrap_or(&session.subject)),
             client(&session.client_id),
             Cell::Code(session.scope.to_string()),
             Cell::Text(Admin::minute(session.created_at)),

@@ -24,6 +24,7 @@ use crate::{
         upstream::identity,
     },
     http::views::{AdminForm, AdminSection, Block, Cell, Facts, Field, Input, Table},
+    ids::UserId,
     model::{
         module::ModuleGrant,
         user::{Role, UserRecord},
@@ -33,7 +34,7 @@ use crate::{
 
 /// Shows a user.
 #[handler]
-pub async fn show(admin: Admin, Path(id): Path<String>) -> Result<Response> {
+pub async fn show(admin: Admin, Path(id): Path<UserId>) -> Result<Response> {
     let content = page(&admin, &id, &Rejected::default()).await.map_err(ApiError::from)?;
     admin.show(content)
 }
@@ -49,7 +50,7 @@ enum Done {
 
 /// Does what a form of the page asks for.
 #[handler]
-pub async fn change(admin: Admin, Path(id): Path<String>) -> Result<Response> {
+pub async fn change(admin: Admin, Path(id): Path<UserId>) -> Result<Response> {
     match act(&admin, &id).await {
         Ok(Done::Changed(done)) => admin.done(&path_of(&id), done),
         Ok(Done::Deleted) => admin.done(LIST, "user-deleted"),
@@ -67,7 +68,7 @@ pub async fn change(admin: Admin, Path(id): Path<String>) -> Result<Response> {
     }
 }
 
-async fn act(admin: &Admin, id: &str) -> Result<Done, Error> {
+async fn act(admin: &Admin, id: &UserId) -> Result<Done, Error> {
     let (app, actor) = (&admin.app, &admin.actor);
     // Some of the following actions succeed for an unknown user.
     users::by_id(app, id).await?;
@@ -149,7 +150,7 @@ fn changes(admin: &Admin) -> Result<UserChanges, Error> {
 ///
 /// # Errors
 /// [`Error::NotFound`].
-async fn page(admin: &Admin, id: &str, rejected: &Rejected) -> Result<Content, Error> {
+async fn page(admin: &Admin, id: &UserId, rejected: &Rejected) -> Result<Content, Error> {
     let account = users::by_id(&admin.app, id).await?;
     let of_user = Page { admin, account: &account, path: path_of(id), rejected };
     let mut blocks = vec![of_user.facts().await?];
@@ -179,7 +180,7 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn id(&self) -> &str {
+    fn id(&self) -> &UserId {
         &self.account.user.id
     }
 
@@ -227,7 +228,7 @@ impl Page<'_> {
         };
         let mut facts = vec![
             (name("admin-state"), state(admin, self.account)),
-            (name("admin-id"), Cell::Code(user.id.clone())),
+            (name("admin-id"), Cell::Code(user.id.to_string())),
             (name("admin-email"), Cell::Text(user.email.clone())),
             (name("admin-user-verified"), verified),
             (name("admin-username"), Cell::of(user.username.as_ref())),

@@ -60,7 +60,7 @@ pub async fn list(admin: Admin) -> Result<Response> {
         submit: admin.text("admin-filter"),
         ..AdminForm::default()
     };
-    let next = cut(&admin, &mut found, "after", |last| last.user.id.clone());
+    let next = cut(&admin, &mut found, "after", |last| last.user.id.to_string());
     let table = Table {
         heading: admin.text("admin-users"),
         columns: ["admin-email", "admin-username", "admin-role", "admin-state", "admin-last-login"]

@@ -116,7 +116,7 @@ pub(super) async fn issue(
     let algorithm = id_token::algorithm(app, client.metadata.id_token_signed_response_alg);
     let access_token = app.keys.sign(TokenType::IdJag, &claims, algorithm, now).await?;
 
-    let noted = session.user.as_ref().map_or(&session.subject, |user| &user.id);
+    let noted = session.user.as_ref().map_or(session.subject.as_str(), |user| &user.id);
     let detail = json!({
         "clientId": client.id, "audience": target.audience, "scope": scope.to_string(),
         "resource": claims.resource, "sessionId": session.id, "jti": claims.jti,

@@ -135,7 +135,7 @@ async fn access_token(
     let result = Exchanged { session: &session, subject: &subject, target: &target, act, until };
     let issued = result.sign(app, client, &scope, now).await?;
     if !is_foreign {
-        let noted = session.user.as_ref().map_or(&session.subject, |user| &user.id);
+        let noted = session.user.as_ref().map_or(session.subject.as_str(), |user| &user.id);
         let mut detail = detail;
         detail["sessionId"] = session.id.as_str().into();
         app.audit(&Actor::caller(&client.id, caller), ACTION, noted, detail).await?;
