@@ -21,6 +21,7 @@ use crate::{
     diagnostics::{self, DeniedRequestLog},
     directory::{CachedClient, Directory},
     error::Error,
+    ids::ClientId,
     keys::{self, JWKS_LEASE, Keys},
     limits::{Key, Limit, Limits, RetryAfter, bodies::BodyBudget},
     mailer::Mailer,
@@ -291,7 +292,7 @@ impl App {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn client(&self, id: &str) -> Result<Option<CachedClient>, Error> {
+    pub async fn client(&self, id: &ClientId) -> Result<Option<CachedClient>, Error> {
         self.sync().await?;
         let known = self.directory.client(&self.db, id).await?;
         Ok(known.filter(|known| known.client.disabled_at.is_none()))

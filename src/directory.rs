@@ -9,6 +9,7 @@ use std::sync::{
 use quick_cache::sync::Cache;
 
 use crate::{
+    ids::ClientId,
     model::{
         catalogue::Catalogue,
         client::{Client, DOCS},
@@ -25,12 +26,12 @@ const CLIENT_CAPACITY: usize = 10_000;
 pub struct Directory {
     issuer: String,
     version: AtomicI64,
-    clients: Cache<String, CachedClient>,
+    clients: Cache<ClientId, CachedClient>,
     catalogue: RwLock<(i64, Arc<Catalogue>)>,
     /// By origin: the version, and whether a client had registered it.
     origins: Cache<String, (i64, bool)>,
     /// By certificate thumbprint: the version, and the id of its client.
-    certificates: Cache<String, (i64, Option<String>)>,
+    certificates: Cache<String, (i64, Option<ClientId>)>,
 }
 
 /// A client at a version.
@@ -64,7 +65,7 @@ impl Directory {
     }
 
     /// The client from the cache, valid for the last observed version.
-    pub fn cached(&self, id: &str) -> Option<CachedClient> {
+    pub fn cached(&self, id: &ClientId) -> Option<CachedClient> {
         let cached = self.clients.get(id)?;
         (cached.version == self.version.load(Ordering::Acquire)).then_some(cached)
     }
@@ -73,7 +74,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`storage::Error`].
-    pub async fn client(&self, db: &Db, id: &str) -> storage::Result<Option<CachedClient>> {
+    pub async fn client(&self, db: &Db, id: &ClientId) -> storage::Result<Option<CachedClient>> {
         if let Some(cached) = self.cached(id) {
             return Ok(Some(cached));
         }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     clock::Timestamp,
+    ids::ClientId,
     model::key::SigningAlgorithm,
     oauth::{
         access_token::Audience,
@@ -322,7 +323,7 @@ impl Assertion {
     /// five minutes.
     pub fn violations(
         &self,
-        client_id: &str,
+        client_id: &ClientId,
         (right_sub, sub_rule): (bool, &'static str),
         audiences: &[String],
         now: Timestamp,
@@ -337,7 +338,7 @@ impl Assertion {
         let in_future = |at: Option<i64>| at.is_some_and(|at| at > now.saturating_add(CLOCK_SKEW));
         let too_long = self.exp > now.saturating_add(MAX_ASSERTION_LIFETIME + CLOCK_SKEW);
         let rules = [
-            ("iss", self.iss == client_id, "must be the client_id"),
+            ("iss", self.iss == client_id.as_str(), "must be the client_id"),
             ("sub", right_sub, sub_rule),
             ("exp", self.exp > now.saturating_sub(CLOCK_SKEW), "is in the past"),
             ("exp", !too_long, "must be at most 5 minutes in the future"),
@@ -636,8 +637,12 @@ mod tests {
         {
             let claims = VALID.replace("100", &exp.to_string());
             let at = Timestamp::from_secs(now).unwrap_or(Timestamp(i64::MAX));
-            let violations =
-                read(&claims).expect("numbers").violations("c", (true, ""), &["i".to_owned()], at);
+            let violations = read(&claims).expect("numbers").violations(
+                &"c".into(),
+                (true, ""),
+                &["i".to_owned()],
+                at,
+            );
             assert!(!violations.is_empty(), "{exp} at {now}");
         }
     }
@@ -653,7 +658,7 @@ mod tests {
             }
             let claims: Assertion = serde_json::from_value(claims).ok()?;
             let sub = (claims.sub == "c", "must be the client_id");
-            let found = claims.violations("c", sub, &["https://i".to_owned()], at);
+            let found = claims.violations(&"c".into(), sub, &["https://i".to_owned()], at);
             found.is_empty().then_some(())
         };
         assert_eq!(check(json!({})), Some(()));

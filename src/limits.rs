@@ -19,7 +19,11 @@ use quick_cache::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{clock::Timestamp, config, ids::UserId};
+use crate::{
+    clock::Timestamp,
+    config,
+    ids::{ClientId, UserId},
+};
 
 /// The limits; a label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -158,12 +162,12 @@ impl Key {
     }
 
     /// A client by its `client_id`.
-    pub fn client(client_id: &str) -> Self {
+    pub fn client(client_id: &ClientId) -> Self {
         Self::of(b'c', client_id.as_bytes())
     }
 
     /// A user at a client.
-    pub fn user_at_client(user_id: &UserId, client_id: &str) -> Self {
+    pub fn user_at_client(user_id: &UserId, client_id: &ClientId) -> Self {
         // No id contains NUL.
         Self::of(b'p', [user_id, "\0", client_id].concat().as_bytes())
     }
@@ -355,7 +359,7 @@ mod tests {
     }
 
     fn key(text: &str) -> Key {
-        Key::client(text)
+        Key::client(&text.into())
     }
 
     #[test]
@@ -477,7 +481,7 @@ mod tests {
     fn keys_of_different_kinds_never_collide() {
         let guesses = |account| Key::guesses([account, ""], "");
         assert!(Key::user(b"x") != guesses("x"));
-        assert!(Key::client("x") != guesses("x"));
+        assert!(Key::client(&"x".into()) != guesses("x"));
         assert!(Key::user(b"lx") != guesses("x"));
         assert!(Key::address(ip("97.98.99.100")) != Key::user(b"abcd"));
     }

@@ -42,7 +42,7 @@ pub async fn seed(site: &Deployment) -> Result<Jwk> {
     let db = Db::open(&site.config()?).await?;
     let now = Clock::system().now();
     let client = Client {
-        id: CLIENT.to_owned(),
+        id: CLIENT.into(),
         source: Source::Operator,
         secrets: vec![Secret { hash: Sha256::digest(SECRET).to_vec(), expires_at: None }],
         metadata: Metadata {

@@ -25,7 +25,7 @@ use propusk::{
     clock::{Clock, Timestamp},
     config,
     listener::{self, Options},
-    model::client::FIRST_PARTY,
+    model::client::{FIRST_PARTY, first_party},
     storage::{Db, sessions},
 };
 use redis::aio::MultiplexedConnection;
@@ -327,7 +327,7 @@ impl Statements {
                 let rotated = sessions::rotate(
                     db,
                     &chain.id,
-                    FIRST_PARTY,
+                    first_party(),
                     chain.hash,
                     successor,
                     now,

@@ -50,7 +50,7 @@ pub async fn seed(site: &Deployment) -> Result<()> {
     let own_api = format!("http://{}", site.server.address);
     let client = |id: &str, algorithm| -> Result<Client> {
         Ok(Client {
-            id: id.to_owned(),
+            id: id.into(),
             source: Source::Operator,
             secrets: vec![Secret { hash: Sha256::digest(SECRET).to_vec(), expires_at: None }],
             metadata: Metadata {

@@ -138,7 +138,7 @@ fn new_session(
         id,
         subject: login.user_id.clone(),
         user_id: Some(login.user_id.as_str().into()),
-        client_id: "propusk".to_owned(),
+        client_id: "propusk".into(),
         scope: Scope::parse("openid profile email")?,
         browser_session_id: None,
         credential: sessions::Credential::Refresh { chain_key, first_hash },

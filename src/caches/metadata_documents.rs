@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use quick_cache::sync::Cache;
 
-use crate::{clock::Timestamp, model::client::Metadata};
+use crate::{clock::Timestamp, ids::ClientId, model::client::Metadata};
 
 /// Documents in the cache; a few KiB each.
 const CAPACITY: usize = 1_000;
@@ -14,7 +14,7 @@ pub(crate) const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// The outcomes of fetching metadata documents.
 #[derive(Debug)]
-pub struct MetadataDocuments(Cache<String, (Timestamp, Outcome)>);
+pub struct MetadataDocuments(Cache<ClientId, (Timestamp, Outcome)>);
 
 /// The outcome of fetching a document.
 #[derive(Clone, Debug)]
@@ -34,13 +34,13 @@ impl Default for MetadataDocuments {
 
 impl MetadataDocuments {
     /// The outcome that still counts.
-    pub(crate) fn get(&self, client_id: &str, now: Timestamp) -> Option<Outcome> {
+    pub(crate) fn get(&self, client_id: &ClientId, now: Timestamp) -> Option<Outcome> {
         let (until, outcome) = self.0.get(client_id)?;
         (until > now && until.distance(now) <= MAX_TTL).then_some(outcome)
     }
 
     /// Keeps an outcome until then.
-    pub(crate) fn insert(&self, client_id: &str, until: Timestamp, outcome: Outcome) {
+    pub(crate) fn insert(&self, client_id: &ClientId, until: Timestamp, outcome: Outcome) {
         self.0.insert(client_id.to_owned(), (until, outcome));
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         access::Precondition,
         clients::{self, catalogue, registration},
     },
+    ids::ClientId,
     listener,
     model::{
         actor::Actor,
@@ -36,7 +37,7 @@ pub enum ClientCommand {
     /// Add a client; the secret of a confidential client is generated and printed once
     Add {
         /// Client id [default: generated]
-        id: Option<String>,
+        id: Option<ClientId>,
         #[command(flatten)]
         settings: Box<Settings>,
     },
@@ -49,7 +50,7 @@ pub enum ClientCommand {
     /// Show the metadata of a client
     Show {
         /// Client id
-        id: String,
+        id: ClientId,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -57,14 +58,14 @@ pub enum ClientCommand {
     /// Change the given settings of a client; an empty value removes a setting
     Set {
         /// Client id
-        id: String,
+        id: ClientId,
         #[command(flatten)]
         settings: Box<Settings>,
     },
     /// Generate a new client secret and print it once
     RotateSecret {
         /// Client id
-        id: String,
+        id: ClientId,
         /// How long the previous secret remains valid, such as 24h or 7d; 0s: not at all
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
         overlap: Duration,
@@ -72,17 +73,17 @@ pub enum ClientCommand {
     /// Remove a client and revoke its sessions and tokens
     Remove {
         /// Client id
-        id: String,
+        id: ClientId,
     },
     /// Disable a client and revoke its sessions and tokens
     Disable {
         /// Client id
-        id: String,
+        id: ClientId,
     },
     /// Enable a disabled client
     Enable {
         /// Client id
-        id: String,
+        id: ClientId,
     },
     /// Create an initial access token for dynamic client registration (client_registration.mode =
     /// "token")
@@ -644,7 +645,7 @@ fn print_secret(secret: Option<&str>) {
 
 async fn list(app: &App, as_json: bool) -> Result<(), Failed> {
     let mut listing = Listing::new(&["ID", "NAME", "SOURCE", "STATE", "CREATED"], as_json);
-    let mut after = String::new();
+    let mut after = ClientId::default();
     loop {
         let page = crate::storage::clients::list(&app.db, &after, 500).await.map_err(failed)?;
         for client in &page {

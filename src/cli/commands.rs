@@ -207,7 +207,7 @@ fn first_start_without_terminal(first: &FirstStart) {
     }
     if let Some((client_id, _)) = &first.demo_client {
         tracing::info!(
-            client_id,
+            client_id = client_id.as_str(),
             "demo client created; its secret is not shown with JSON logs: run \
              `propusk client rotate-secret`"
         );

@@ -41,6 +41,7 @@ use self::commands::on_app;
 use crate::{
     branding::Branding,
     config::{self, Config, IgnoredVariable},
+    ids::ClientId,
     model::key::SigningAlgorithm,
     telemetry,
 };
@@ -328,7 +329,7 @@ enum UserCommand {
         /// Id, email address or username
         user: String,
         /// Client id
-        client: String,
+        client: ClientId,
     },
 }
 

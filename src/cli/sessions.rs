@@ -14,6 +14,7 @@ use crate::{
     error::Error,
     flows::{admin::users, sessions::end},
     http::api::admin::{AuditEntry, SessionOverview},
+    ids::ClientId,
     model::actor::Actor,
     storage::{
         audit::{self, AuditFilter},
@@ -33,7 +34,7 @@ pub enum SessionCommand {
         subject: Option<String>,
         /// Sessions of this client only: its id
         #[arg(long)]
-        client: Option<String>,
+        client: Option<ClientId>,
         /// Include revoked and expired sessions
         #[arg(long)]
         all: bool,

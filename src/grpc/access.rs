@@ -140,7 +140,7 @@ async fn by_certificate(
         return Err(client_auth::lacks(scope).into());
     }
     Ok(Identity {
-        subject: client.client.id.clone(),
+        subject: client.client.id.as_str().to_owned(),
         client,
         scope,
         credential: Credential::Certificate(certificate.sha256),

@@ -39,7 +39,7 @@ impl From<Introspection> for v1::ValidateResponse {
                 Some(Audience::Several(several)) => several,
                 None => vec![],
             },
-            client_id: facts.client_id,
+            client_id: facts.client_id.into(),
             scope: facts.scope.unwrap_or_default(),
             token_type: facts.token_type.unwrap_or_default().to_owned(),
             iat: facts.iat,

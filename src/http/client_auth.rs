@@ -54,15 +54,17 @@ pub fn credentials(
                     "`client_id` must be the authenticated client",
                 ));
             }
-            Ok(ClientCredentials::Secret { client_id, secret })
+            Ok(ClientCredentials::Secret { client_id: client_id.into(), secret })
         }
         (Some(_), _) => Err(OAuthError::invalid_request("duplicate Authorization header")),
         (None, Some(secret)) => match form.client_id {
-            Some(client_id) => Ok(ClientCredentials::Secret { client_id, secret }),
+            Some(client_id) => {
+                Ok(ClientCredentials::Secret { client_id: client_id.into(), secret })
+            }
             None => Err(OAuthError::invalid_request("`client_id` is missing")),
         },
         (None, None) => match form.client_id {
-            Some(client_id) => Ok(ClientCredentials::Absent { client_id }),
+            Some(client_id) => Ok(ClientCredentials::Absent { client_id: client_id.into() }),
             None => Err(OAuthError::invalid_client("client authentication is missing")),
         },
     }
@@ -126,7 +128,7 @@ fn assertion(form: ClientParameters) -> Result<ClientCredentials, OAuthError> {
         let refused = format!("`client_assertion_type` must be `{TYPE}`");
         return Err(OAuthError::invalid_request(refused));
     }
-    let client_id = form.client_id.or_else(|| claimed_client(&jwt));
+    let client_id = form.client_id.map(Into::into).or_else(|| claimed_client(&jwt));
     let client_id = client_id.ok_or_else(|| {
         OAuthError::invalid_client("`client_assertion` must be a JWT whose `sub` is the client_id")
     })?;

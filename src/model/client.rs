@@ -1,18 +1,25 @@
 //! OAuth clients and their registered metadata (RFC 7591 §2).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use crate::oauth::token_request::GrantType;
 use crate::{
     clock::Timestamp,
+    ids::ClientId,
     model::key::SigningAlgorithm,
     oauth::{access_token::MayAct, redirect_uri, scope::Scope},
 };
 
 /// The first-party client of the JSON API: a login there opens a session of this client.
 pub const FIRST_PARTY: &str = "propusk";
+
+/// The id of the [`FIRST_PARTY`] client.
+pub fn first_party() -> &'static ClientId {
+    static ID: LazyLock<ClientId> = LazyLock::new(|| ClientId::from(FIRST_PARTY));
+    &ID
+}
 
 /// The client of Swagger UI at `/docs`.
 pub const DOCS: &str = "propusk-docs";
@@ -25,7 +32,7 @@ pub fn is_built_in(id: &str) -> bool {
 /// A registered client (RFC 6749 §2).
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub id: String,
+    pub id: ClientId,
     pub source: Source,
     /// The current secret and, while it is being rotated, the previous one.
     pub secrets: Vec<Secret>,

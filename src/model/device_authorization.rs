@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{clock::Timestamp, oauth::scope::Scope};
+use crate::{clock::Timestamp, ids::ClientId, oauth::scope::Scope};
 
 /// A request of a device.
 #[derive(Clone, Debug)]
@@ -11,7 +11,7 @@ pub struct DeviceAuthorization {
     pub id: Vec<u8>,
     /// Without its hyphen.
     pub user_code: String,
-    pub client_id: String,
+    pub client_id: ClientId,
     pub scope: Scope,
     /// RFC 8707; empty: this server's own API.
     pub resources: Vec<String>,

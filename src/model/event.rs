@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::Timestamp,
-    ids::UserId,
+    ids::{ClientId, UserId},
     model::{
         second_factor::FactorKind, session::RevocationReason, user::User, webhook::DisabledFor,
     },
@@ -71,7 +71,7 @@ impl Event {
         }
     }
 
-    pub fn session_created(subject: &str, session_id: &str, client_id: &str) -> Self {
+    pub fn session_created(subject: &str, session_id: &str, client_id: &ClientId) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "clientId": client_id });
         Self { kind: "session.created", subject: subject.to_owned(), data }
     }
@@ -101,7 +101,7 @@ impl Event {
         }
     }
 
-    pub fn consent(kind: ConsentChange, user_id: &UserId, client_id: &str) -> Self {
+    pub fn consent(kind: ConsentChange, user_id: &UserId, client_id: &ClientId) -> Self {
         Self {
             kind: kind.as_str(),
             subject: user_id.as_str().to_owned(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    ids::UserId,
+    ids::{ClientId, UserId},
     model::{module::OpenGrant, user::User},
     oauth::scope::Scope,
 };
@@ -16,7 +16,7 @@ pub struct Session {
     pub id: String,
     /// The `sub` of its tokens.
     pub subject: String,
-    pub client_id: String,
+    pub client_id: ClientId,
     pub scope: Scope,
     /// The number of rotations: the generation of the current refresh token.
     pub generation: u64,
@@ -55,7 +55,7 @@ pub struct SessionOverview {
     pub subject: String,
     /// `None` if the subject is not a user of this server.
     pub user_id: Option<UserId>,
-    pub client_id: String,
+    pub client_id: ClientId,
     /// The browser session it was opened in.
     pub browser_session_id: Option<String>,
     pub scope: Scope,

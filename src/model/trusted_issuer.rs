@@ -5,7 +5,11 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{clock::Timestamp, ids::UserId, oauth::scope::Scope};
+use crate::{
+    clock::Timestamp,
+    ids::{ClientId, UserId},
+    oauth::scope::Scope,
+};
 
 /// The longest `sub` (OpenID Connect Core §2), in bytes.
 const LONGEST_SUBJECT: usize = 255;
@@ -78,11 +82,11 @@ pub struct LinkedSubject {
 
 impl TrustedIssuer {
     /// Whether JWTs that this client presents are accepted as that.
-    pub fn is_trusted_for(&self, what: IssuerUse, client_id: &str) -> bool {
+    pub fn is_trusted_for(&self, what: IssuerUse, client_id: &ClientId) -> bool {
         let clients = &self.settings.clients;
         self.disabled_at.is_none()
             && self.settings.trusted_for.contains(&what)
-            && (clients.is_empty() || clients.iter().any(|one| one == client_id))
+            && (clients.is_empty() || clients.iter().any(|one| *one == **client_id))
     }
 
     /// The `sub` that this server gives a subject of the issuer: `@<id>:<sub>`, where it has at most

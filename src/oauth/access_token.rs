@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    ids::UserId,
+    ids::{ClientId, UserId},
     oauth::{jwt::InvalidToken, scope::Scope},
 };
 
@@ -22,7 +22,7 @@ pub struct AccessClaims {
     pub iat: i64,
     pub exp: i64,
     pub jti: String,
-    pub client_id: String,
+    pub client_id: ClientId,
     /// Absent where it is empty (RFC 6749 §3.3).
     #[serde(default, skip_serializing_if = "Scope::is_empty")]
     pub scope: Scope,
@@ -74,7 +74,7 @@ pub struct ActorClaim {
     pub sub: String,
     /// The client that presented the actor's token, unless `sub` names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<String>,
+    pub client_id: Option<ClientId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Box<Self>>,
 }
@@ -103,7 +103,7 @@ pub struct Origin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
     pub iat: i64,
-    pub client_id: String,
+    pub client_id: ClientId,
     pub kid: String,
 }
 
@@ -144,7 +144,7 @@ pub struct NewAccessToken<'a> {
     pub issuer: &'a str,
     pub audience: Audience,
     pub subject: &'a str,
-    pub client_id: &'a str,
+    pub client_id: &'a ClientId,
     pub scope: Scope,
     pub session: Option<&'a str>,
     pub auth_time: Option<Timestamp>,
@@ -200,7 +200,7 @@ impl AccessClaims {
     /// The user the token is about; `None` for a client that acts for itself (RFC 9068 §2.2: `sub`
     /// is the client then).
     pub fn user(&self) -> Option<&str> {
-        (self.sid.is_some() || self.sub != self.client_id).then_some(self.sub.as_str())
+        (self.sid.is_some() || self.sub != self.client_id.as_str()).then_some(self.sub.as_str())
     }
 
     /// Validates the audience (RFC 9068 §4).

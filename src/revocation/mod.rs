@@ -222,7 +222,7 @@ impl Entries {
             Some("session")
         } else if is_of_lost_subject(self.subjects.get(&claims.sub)) {
             Some("subject")
-        } else if is_old(self.clients.get(&claims.client_id)) {
+        } else if is_old(self.clients.get(claims.client_id.as_str())) {
             Some("client")
         } else if self.keys.contains_key(kid) {
             Some("key")
@@ -233,7 +233,7 @@ impl Entries {
 
     /// The kind of an entry that revokes a token that another one was exchanged for.
     fn revokes_origin(&self, origin: &Origin) -> Option<&'static str> {
-        let client = self.clients.get(&origin.client_id);
+        let client = self.clients.get(origin.client_id.as_str());
         if origin.jti.as_ref().is_some_and(|jti| self.tokens.contains_key(jti)) {
             Some("token")
         } else if client.is_some_and(|(until, _)| origin.iat <= *until) {

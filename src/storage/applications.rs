@@ -3,7 +3,7 @@
 use super::{Db, Error, Result, Statement};
 use crate::{
     clock::Timestamp,
-    ids::UserId,
+    ids::{ClientId, UserId},
     model::application::{GivenConsent, Usage},
     oauth::scope::Scope,
 };
@@ -12,7 +12,7 @@ use crate::{
 pub async fn consents(
     db: &Db,
     user_id: &UserId,
-    client_id: Option<&str>,
+    client_id: Option<&ClientId>,
     most: i64,
 ) -> Result<Vec<GivenConsent>> {
     let statement = Statement::new(
@@ -41,7 +41,7 @@ pub async fn consents(
 pub async fn usage(
     db: &Db,
     user_id: &UserId,
-    client_id: Option<&str>,
+    client_id: Option<&ClientId>,
     most: i64,
     now: Timestamp,
 ) -> Result<Vec<Usage>> {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::{CLOCK_SKEW, Timestamp},
-    ids::UserId,
+    ids::{ClientId, UserId},
     model::{
         browser_session::{AuthorizationContext, BrowserOverview, BrowserSession},
         created_at,
@@ -61,7 +61,7 @@ pub async fn insert(tx: &mut Tx, new: NewBrowserSession, now: Timestamp) -> Resu
 pub async fn authorization_context(
     db: &Db,
     token_hash: [u8; 32],
-    client_id: &str,
+    client_id: &ClientId,
     resource: &str,
     now: Timestamp,
 ) -> Result<AuthorizationContext> {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    ids::ClientId,
     model::client::{Client, Metadata, Secret, Source},
 };
 
@@ -76,7 +77,7 @@ pub async fn update(tx: &mut Tx, client: &Client) -> Result<bool> {
 }
 
 /// Removes a client with its sessions and consents; `false` if it does not exist.
-pub async fn remove(tx: &mut Tx, id: &str) -> Result<bool> {
+pub async fn remove(tx: &mut Tx, id: &ClientId) -> Result<bool> {
     let rows =
         tx.run(Statement::new("DELETE FROM clients WHERE id = $1 RETURNING id").bind(id)).await?;
     change_counters::next(tx, Counter::Clients).await?;
@@ -84,7 +85,7 @@ pub async fn remove(tx: &mut Tx, id: &str) -> Result<bool> {
 }
 
 /// Finds a client by its id.
-pub async fn by_id(db: &Db, id: &str) -> Result<Option<Client>> {
+pub async fn by_id(db: &Db, id: &ClientId) -> Result<Option<Client>> {
     // PostgreSQL rejects statements with NUL in a text value; no client has such an id.
     if id.contains('\0') {
         return Ok(None);
@@ -95,7 +96,7 @@ pub async fn by_id(db: &Db, id: &str) -> Result<Option<Client>> {
 
 /// As [`by_id`], for a transaction that changes the client: other changes of clients wait until it
 /// ends.
-pub async fn lock(tx: &mut Tx, id: &str) -> Result<Option<Client>> {
+pub async fn lock(tx: &mut Tx, id: &ClientId) -> Result<Option<Client>> {
     change_counters::next(tx, Counter::Clients).await?;
     let statement = Statement::new(select!("WHERE id = $1")).bind(id);
     one(tx.run(statement).await?).map(|row| from_row(&row)).transpose()
@@ -177,14 +178,14 @@ pub async fn count_registered_from(tx: &mut Tx, network: &str) -> Result<i64> {
 }
 
 /// Records the network that a self-registered client came from.
-pub async fn set_registered_from(tx: &mut Tx, id: &str, network: &str) -> Result<()> {
+pub async fn set_registered_from(tx: &mut Tx, id: &ClientId, network: &str) -> Result<()> {
     let statement = Statement::new("UPDATE clients SET registered_from = $2 WHERE id = $1");
     tx.run(statement.bind(id).bind(network)).await?;
     Ok(())
 }
 
 /// Marks a dynamic registration as used, so that it does not expire.
-pub async fn mark_used(db: &Db, id: &str) -> Result<()> {
+pub async fn mark_used(db: &Db, id: &ClientId) -> Result<()> {
     db.write(
         Statement::new(
             "UPDATE clients SET expires_at = NULL WHERE id = $1 AND expires_at IS NOT NULL",
@@ -220,7 +221,7 @@ fn to_json(metadata: &Metadata) -> Result<String> {
 }
 
 fn from_row(row: &Row) -> Result<Client> {
-    let id: String = row.get("id")?;
+    let id: ClientId = row.get("id")?;
     let corrupt = |what: String| Error::Corrupt(format!("client {id}: {what}"));
     let metadata: String = row.get("metadata")?;
     let metadata = serde_json::from_str(&metadata).map_err(|error| corrupt(error.to_string()))?;

@@ -1,13 +1,17 @@
 //! Consents of users to clients.
 
 use super::{Error, Result, Row, Statement, Tx, statement::one};
-use crate::{clock::Timestamp, ids::UserId, oauth::scope::Scope};
+use crate::{
+    clock::Timestamp,
+    ids::{ClientId, UserId},
+    oauth::scope::Scope,
+};
 
 /// Adds a consent, or replaces the previous one.
 pub async fn put(
     tx: &mut Tx,
     user_id: &UserId,
-    client_id: &str,
+    client_id: &ClientId,
     resource: &str,
     scope: &Scope,
     now: Timestamp,
@@ -32,7 +36,7 @@ pub async fn put(
 pub async fn lock_shared(
     tx: &mut Tx,
     user_id: &UserId,
-    client_id: &str,
+    client_id: &ClientId,
     resource: &str,
 ) -> Result<Option<Scope>> {
     macro_rules! select {
@@ -53,7 +57,7 @@ pub async fn lock_shared(
 }
 
 /// Removes every consent of a user to a client; `false` if there was none.
-pub async fn withdraw(tx: &mut Tx, user_id: &UserId, client_id: &str) -> Result<bool> {
+pub async fn withdraw(tx: &mut Tx, user_id: &UserId, client_id: &ClientId) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
 use crate::{
     clock::Timestamp,
+    ids::ClientId,
     model::device_authorization::{DeviceAuthorization, DeviceState},
     oauth::scope::Scope,
 };
@@ -29,7 +30,7 @@ pub struct NewDeviceAuthorization<'a> {
     pub id: [u8; 32],
     /// Without its hyphen.
     pub user_code: &'a str,
-    pub client_id: &'a str,
+    pub client_id: &'a ClientId,
     pub scope: &'a Scope,
     /// Separated by spaces.
     pub resource: &'a str,
@@ -83,7 +84,7 @@ pub async fn insert(
 pub async fn poll(
     db: &Db,
     id: [u8; 32],
-    client_id: &str,
+    client_id: &ClientId,
     tolerance: Duration,
     now: Timestamp,
 ) -> Result<bool> {

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use super::{Db, Error, Result, Statement};
-use crate::{clock::Timestamp, model::client::Source};
+use crate::{clock::Timestamp, ids::ClientId, model::client::Source};
 
 /// A logout token to deliver to a client.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub id: String,
-    pub client_id: String,
+    pub client_id: ClientId,
     pub subject: String,
     pub session_id: String,
     /// The number of attempts, including this one.
@@ -20,7 +20,7 @@ pub struct Delivery {
 /// A client with due deliveries.
 #[derive(Clone, Debug)]
 pub struct DueClient {
-    pub client_id: String,
+    pub client_id: ClientId,
     pub source: Source,
     /// How often in a row it did not respond.
     pub failures: i64,
@@ -58,7 +58,7 @@ pub async fn due_clients(db: &Db, now: Timestamp) -> Result<Vec<DueClient>> {
 /// that one process sends a delivery and another one takes over if that process stops.
 pub async fn take(
     db: &Db,
-    client_id: &str,
+    client_id: &ClientId,
     now: Timestamp,
     lease: Duration,
     most: i64,
@@ -92,7 +92,12 @@ pub async fn take(
 }
 
 /// Nothing is sent to a client before `retry_at`, after so many failures in a row.
-pub async fn back_off(db: &Db, client_id: &str, failures: i64, retry_at: Timestamp) -> Result<()> {
+pub async fn back_off(
+    db: &Db,
+    client_id: &ClientId,
+    failures: i64,
+    retry_at: Timestamp,
+) -> Result<()> {
     db.write(
         Statement::new(
             "INSERT INTO logout_back_offs (client_id, failures, retry_at) \
@@ -108,14 +113,14 @@ pub async fn back_off(db: &Db, client_id: &str, failures: i64, retry_at: Timesta
 }
 
 /// The client has responded.
-pub async fn forget_failures(db: &Db, client_id: &str) -> Result<()> {
+pub async fn forget_failures(db: &Db, client_id: &ClientId) -> Result<()> {
     let statement = Statement::new("DELETE FROM logout_back_offs WHERE client_id = $1");
     db.write(statement.bind(client_id)).await?;
     Ok(())
 }
 
 /// Removes the deliveries of a client that were queued before; returns the number removed.
-pub async fn remove_old(db: &Db, client_id: &str, before: Timestamp) -> Result<usize> {
+pub async fn remove_old(db: &Db, client_id: &ClientId, before: Timestamp) -> Result<usize> {
     let statement = Statement::new(
         "DELETE FROM logout_deliveries WHERE client_id = $1 AND created_at < $2 RETURNING id",
     );

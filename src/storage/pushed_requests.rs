@@ -1,13 +1,13 @@
 //! Pushed authorization requests (RFC 9126).
 
 use super::{Db, Result, Row, Statement, statement::one};
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, ids::ClientId};
 
 /// Adds a request under the hash of its reference.
 pub async fn insert(
     db: &Db,
     id: [u8; 32],
-    client_id: &str,
+    client_id: &ClientId,
     parameters: &str,
     expires_at: Timestamp,
 ) -> Result<()> {
@@ -37,7 +37,7 @@ pub struct PushedRequest {
 pub async fn find(
     db: &Db,
     id: [u8; 32],
-    client_id: &str,
+    client_id: &ClientId,
     now: Timestamp,
 ) -> Result<Option<PushedRequest>> {
     let rows = db

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    ids::UserId,
+    ids::{ClientId, UserId},
     model::{
         event::Event,
         session::{Session, SessionDetails},
@@ -64,7 +64,7 @@ pub struct NewSession {
     pub id: String,
     pub subject: String,
     pub user_id: Option<UserId>,
-    pub client_id: String,
+    pub client_id: ClientId,
     pub browser_session_id: Option<String>,
     pub scope: Scope,
     pub credential: Credential,
@@ -116,7 +116,7 @@ pub(super) struct SessionRow {
     pub id: String,
     subject: String,
     user_id: Option<UserId>,
-    client_id: String,
+    client_id: ClientId,
     scope: String,
     chain_key: i64,
     #[serde(serialize_with = "hex")]
@@ -406,7 +406,7 @@ pub async fn code_binding(db: &Db, id: &str) -> Result<Option<(String, String)>>
 pub struct PresentedCode<'a> {
     pub session: &'a str,
     pub hash: [u8; 32],
-    pub client_id: &'a str,
+    pub client_id: &'a ClientId,
     /// Empty if not sent.
     pub redirect_uri: &'a str,
     /// Derived from the verifier; empty if none was sent.
@@ -481,7 +481,7 @@ pub async fn exchange_code(
 pub(super) struct Exchange {
     pub session: String,
     pub hash: [u8; 32],
-    pub client_id: String,
+    pub client_id: ClientId,
     pub redirect_uri: String,
     pub challenge: String,
     pub to: CodeExchange,
@@ -567,7 +567,7 @@ pub const ROTATE: &str = rotate_sql!(
 pub async fn rotate(
     db: &Db,
     id: &str,
-    client_id: &str,
+    client_id: &ClientId,
     presented: [u8; 32],
     successor: [u8; 32],
     now: Timestamp,
@@ -588,7 +588,7 @@ pub async fn rotate(
 #[derive(Debug)]
 pub(super) struct Rotation {
     pub session: String,
-    pub client_id: String,
+    pub client_id: ClientId,
     pub presented: [u8; 32],
     pub successor: [u8; 32],
     pub now: Timestamp,

@@ -347,16 +347,17 @@ async fn both_secrets_are_valid_during_a_rotation(backend: Backend) {
         ..Metadata::default()
     };
     let (_, secret) =
-        clients::create(&server.app, Some("robot".to_owned()), metadata, None, &Actor::operator())
+        clients::create(&server.app, Some("robot".into()), metadata, None, &Actor::operator())
             .await
             .expect("added")
             .resource;
     let first = secret.expect("a secret");
     let hour = Duration::from_secs(3600);
     client_credentials(&server, "robot", &first).await.expect(StatusCode::OK);
-    let (_, second) = clients::rotate_secret(&server.app, "robot", 24 * hour, &Actor::operator())
-        .await
-        .expect("rotated");
+    let (_, second) =
+        clients::rotate_secret(&server.app, &"robot".into(), 24 * hour, &Actor::operator())
+            .await
+            .expect("rotated");
     let other = server.another(&[]).await;
     for server in [&server, &other] {
         for secret in [&first, &second] {
@@ -370,22 +371,23 @@ async fn both_secrets_are_valid_during_a_rotation(backend: Backend) {
     client_credentials(&server, "robot", &second).await.expect(StatusCode::OK);
     // Never three: the secret before the previous one is removed at once. Without an overlap, so is
     // the previous one.
-    let (_, third) = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
+    let (_, third) = clients::rotate_secret(&server.app, &"robot".into(), hour, &Actor::operator())
         .await
         .expect("rotated");
-    let (_, fourth) = clients::rotate_secret(&server.app, "robot", hour, &Actor::operator())
-        .await
-        .expect("rotated");
+    let (_, fourth) =
+        clients::rotate_secret(&server.app, &"robot".into(), hour, &Actor::operator())
+            .await
+            .expect("rotated");
     expect_oauth_error(&client_credentials(&other, "robot", &second).await, 401, "invalid_client");
     client_credentials(&other, "robot", &third).await.expect(StatusCode::OK);
     let (_, fifth) =
-        clients::rotate_secret(&server.app, "robot", Duration::ZERO, &Actor::operator())
+        clients::rotate_secret(&server.app, &"robot".into(), Duration::ZERO, &Actor::operator())
             .await
             .expect("rotated");
     expect_oauth_error(&client_credentials(&other, "robot", &fourth).await, 401, "invalid_client");
     client_credentials(&other, "robot", &fifth).await.expect(StatusCode::OK);
     assert!(
-        clients::rotate_secret(&server.app, "robot", 24 * 91 * hour, &Actor::operator())
+        clients::rotate_secret(&server.app, &"robot".into(), 24 * 91 * hour, &Actor::operator())
             .await
             .is_err()
     );
@@ -411,11 +413,15 @@ async fn t32_a_disabled_or_deleted_client_is_refused_by_every_process(backend: B
         assert_eq!(other.introspect("app", &refresh).await["active"], true);
         match end {
             "disable" => {
-                clients::disable(&server.app, "app", &Actor::operator()).await.expect("disabled");
+                clients::disable(&server.app, &"app".into(), &Actor::operator())
+                    .await
+                    .expect("disabled");
             }
-            _ => clients::delete(&server.app, "app", &Precondition::Any, &Actor::operator())
-                .await
-                .expect("removed"),
+            _ => {
+                clients::delete(&server.app, &"app".into(), &Precondition::Any, &Actor::operator())
+                    .await
+                    .expect("removed");
+            }
         }
         for server in [&other, &server] {
             assert_eq!(
@@ -439,7 +445,7 @@ async fn t32_a_disabled_or_deleted_client_is_refused_by_every_process(backend: B
             );
         }
         if end == "disable" {
-            clients::enable(&server.app, "app", &Actor::operator()).await.expect("enabled");
+            clients::enable(&server.app, &"app".into(), &Actor::operator()).await.expect("enabled");
             expect_oauth_error(&other.refresh_as("app", &refresh).await, 400, "invalid_grant");
             expect_oauth_error(
                 &other.exchange_code("app", open.code()).await,
@@ -468,7 +474,7 @@ async fn operator_changes_apply_to_the_next_request_everywhere(backend: Backend)
     }
     clients::update(
         &server.app,
-        "app",
+        &"app".into(),
         &Precondition::Any,
         changed(|to| to.redirect_uris.push("https://app.example/new".to_owned())),
         &Actor::operator(),
@@ -480,7 +486,7 @@ async fn operator_changes_apply_to_the_next_request_everywhere(backend: Backend)
     other.browser().authorize(&request, "ann").await.code();
     clients::update(
         &server.app,
-        "app",
+        &"app".into(),
         &Precondition::Any,
         changed(|to| to.redirect_uris.truncate(1)),
         &Actor::operator(),
@@ -492,7 +498,7 @@ async fn operator_changes_apply_to_the_next_request_everywhere(backend: Backend)
 
     let code = other.browser().authorize(&AuthorizationRequest::of("app", "openid"), "ann").await;
     let (_, secret) =
-        clients::rotate_secret(&server.app, "app", Duration::ZERO, &Actor::operator())
+        clients::rotate_secret(&server.app, &"app".into(), Duration::ZERO, &Actor::operator())
             .await
             .expect("rotated");
     let form = [
@@ -514,7 +520,7 @@ async fn removing_a_scope_revokes_the_access_tokens_with_it(backend: Backend) {
     let (access, refresh) = tokens(&server, "app", "ann").await;
     clients::update(
         &server.app,
-        "app",
+        &"app".into(),
         &Precondition::Any,
         changed(|to| to.client_name = "Another name".to_owned()),
         &Actor::operator(),
@@ -528,7 +534,7 @@ async fn removing_a_scope_revokes_the_access_tokens_with_it(backend: Backend) {
     );
     clients::update(
         &server.app,
-        "app",
+        &"app".into(),
         &Precondition::Any,
         changed(|to| to.scope = Scope::parse("openid offline_access").expect("a scope")),
         &Actor::operator(),

@@ -293,7 +293,7 @@ async fn an_operator_can_disable_a_metadata_document_client(backend: Backend) {
     assert!(
         clients::update(
             &server.app,
-            &id,
+            &id.as_str().into(),
             &Precondition::Any,
             changed(|to| to.client_name = "x".to_owned()),
             &Actor::operator()
@@ -302,12 +302,12 @@ async fn an_operator_can_disable_a_metadata_document_client(backend: Backend) {
         .is_err(),
         "its metadata comes from the document"
     );
-    clients::disable(&server.app, &id, &Actor::operator()).await.expect("disabled");
+    clients::disable(&server.app, &id.as_str().into(), &Actor::operator()).await.expect("disabled");
     assert!(is_refused(&server, &id).await);
     assert_eq!(server.get_as("/oauth2/userinfo", access).await.status, StatusCode::UNAUTHORIZED);
-    clients::enable(&server.app, &id, &Actor::operator()).await.expect("enabled");
+    clients::enable(&server.app, &id.as_str().into(), &Actor::operator()).await.expect("enabled");
     assert!(!is_refused(&server, &id).await);
-    clients::delete(&server.app, &id, &Precondition::Any, &Actor::operator())
+    clients::delete(&server.app, &id.as_str().into(), &Precondition::Any, &Actor::operator())
         .await
         .expect("removed");
     assert_eq!(kept(&server).await, Vec::<String>::new());

@@ -34,7 +34,7 @@ async fn gateway(server: &TestServer) -> String {
         ..Metadata::default()
     };
     let by = Actor::operator();
-    let added = clients::create(&server.app, Some("gateway".to_owned()), metadata, None, &by).await;
+    let added = clients::create(&server.app, Some("gateway".into()), metadata, None, &by).await;
     let secret = added.expect("added").resource.1.expect("a secret");
     let form = [
         ("grant_type", "client_credentials"),
@@ -321,14 +321,14 @@ async fn a_stream_ends_with_its_token_or_the_server(backend: Backend) {
     let token = gateway(&server).await;
     let mut follower = LocalVerifier::follow(&server, "", &token).await;
     follower.apply_next().await;
-    clients::disable(&server.app, "gateway", &Actor::operator()).await.expect("disabled");
+    clients::disable(&server.app, &"gateway".into(), &Actor::operator()).await.expect("disabled");
     assert!(follower.next().await.is_none(), "no further event, not even about its own client");
     assert_eq!(read(&server, "", &token).await.status, StatusCode::UNAUTHORIZED);
 
-    clients::enable(&server.app, "gateway", &Actor::operator()).await.expect("enabled");
+    clients::enable(&server.app, &"gateway".into(), &Actor::operator()).await.expect("enabled");
     server.clock.advance(Duration::from_secs(3));
     let (_, secret) =
-        clients::rotate_secret(&server.app, "gateway", Duration::ZERO, &Actor::operator())
+        clients::rotate_secret(&server.app, &"gateway".into(), Duration::ZERO, &Actor::operator())
             .await
             .expect("a secret");
     let form = [

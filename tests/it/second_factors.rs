@@ -412,7 +412,7 @@ async fn a_client_that_requires_a_factor_gets_no_login_without(backend: Backend)
         let change = changed(|metadata| metadata.require_second_factor = true);
         clients::update(
             &server.app,
-            id,
+            &id.into(),
             &propusk::flows::admin::access::Precondition::Any,
             change,
             &by,

@@ -53,7 +53,7 @@ fn new_session(number: u8, subject: &str) -> NewSession {
         id: id(number),
         subject: subject.to_owned(),
         user_id: None,
-        client_id: FIRST_PARTY.to_owned(),
+        client_id: FIRST_PARTY.into(),
         browser_session_id: None,
         scope: Scope::default(),
         credential: Credential::Refresh { chain_key: 1, first_hash: hash(number) },
@@ -89,7 +89,8 @@ async fn rotate(
     successor: u8,
 ) -> Option<Session> {
     let (id, presented, successor) = (id(number), hash(presented), hash(successor));
-    let rotated = sessions::rotate(db, &id, client, presented, successor, START, START + HOUR);
+    let client = client.into();
+    let rotated = sessions::rotate(db, &id, &client, presented, successor, START, START + HOUR);
     rotated.await.expect("the database answers")
 }
 
@@ -170,7 +171,7 @@ async fn a_session_that_is_refused_takes_no_other_with_it(backend: Backend) {
             let subject = if is_refused(number) { "refused" } else { &own };
             let write = app
                 .write(Actor::operator())
-                .event(&Event::session_created(subject, &id(number), FIRST_PARTY))
+                .event(&Event::session_created(subject, &id(number), &FIRST_PARTY.into()))
                 .audit("test", Some(subject), json!({ "number": number }));
             sessions::open(write, new_session(number, subject), START).await
         }

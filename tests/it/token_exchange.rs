@@ -145,7 +145,8 @@ async fn id_and_refresh_tokens_of_the_client_are_exchanged(backend: Backend) {
         metadata.token_exchange = Some(policy);
     });
     let by = Actor::operator();
-    let updated = clients::update(&server.app, "app", &Precondition::Any, change, &by).await;
+    let updated =
+        clients::update(&server.app, &"app".into(), &Precondition::Any, change, &by).await;
     updated.expect("changed");
     server.clock.advance(Duration::from_secs(2));
     let of_ann = tokens(&server, "ann", &format!("{SCOPE} offline_access")).await;

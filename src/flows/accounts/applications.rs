@@ -9,7 +9,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     error::Error,
-    ids::UserId,
+    ids::{ClientId, UserId},
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -28,7 +28,7 @@ const MOST: i64 = 500;
 /// An application of a user.
 #[derive(Clone, Debug)]
 pub struct Application {
-    pub client_id: String,
+    pub client_id: ClientId,
     /// `None`: the client is disabled.
     pub client: Option<Arc<Client>>,
     /// Empty: it needs none, or was granted none.
@@ -60,7 +60,7 @@ pub async fn list(app: &App, user_id: &UserId) -> Result<Vec<Application>, Error
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn get(app: &App, user_id: &UserId, client_id: &str) -> Result<Application, Error> {
+pub async fn get(app: &App, user_id: &UserId, client_id: &ClientId) -> Result<Application, Error> {
     // PostgreSQL refuses a statement with NUL in a text.
     let found = match client_id.contains('\0') {
         true => None,
@@ -72,10 +72,10 @@ pub async fn get(app: &App, user_id: &UserId, client_id: &str) -> Result<Applica
 async fn found(
     app: &App,
     user_id: &UserId,
-    client_id: Option<&str>,
+    client_id: Option<&ClientId>,
 ) -> Result<Vec<Application>, Error> {
-    let mut by_client: BTreeMap<String, Application> = BTreeMap::new();
-    let new = |client_id: String| Application {
+    let mut by_client: BTreeMap<ClientId, Application> = BTreeMap::new();
+    let new = |client_id: ClientId| Application {
         client_id,
         client: None,
         consents: vec![],
@@ -109,7 +109,7 @@ async fn found(
 pub async fn withdraw_own(
     app: &App,
     user_id: &UserId,
-    client_id: &str,
+    client_id: &ClientId,
     context: &RequestContext,
 ) -> Result<(), Error> {
     app.admit(Limit::Writes, &Key::user(user_id.as_bytes()))?;
@@ -129,7 +129,7 @@ pub async fn withdraw_own(
 pub async fn withdraw(
     app: &App,
     user_id: &UserId,
-    client_id: &str,
+    client_id: &ClientId,
     actor: &Actor,
 ) -> Result<bool, Error> {
     let mut tx = app.begin(actor).await?;

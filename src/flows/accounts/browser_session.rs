@@ -11,7 +11,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::sessions::end,
-    ids::UserId,
+    ids::{ClientId, UserId},
     model::{
         actor::{Actor, RequestContext},
         browser_session::{AuthorizationContext, BrowserSession},
@@ -31,7 +31,7 @@ use crate::{
 pub async fn authorization_context(
     app: &App,
     cookie: Option<&str>,
-    client_id: &str,
+    client_id: &ClientId,
     resource: &str,
 ) -> Result<AuthorizationContext, Error> {
     // Without a cookie the statement still returns the clients' version; no cookie hashes to zeros.
@@ -72,7 +72,7 @@ async fn extend(app: &App, browser: &BrowserSession, now: Timestamp) -> Result<(
 /// [`Error::Unavailable`].
 pub async fn session(app: &App, cookie: Option<&str>) -> Result<Option<BrowserSession>, Error> {
     match cookie {
-        Some(_) => Ok(authorization_context(app, cookie, "", "").await?.browser),
+        Some(_) => Ok(authorization_context(app, cookie, &ClientId::default(), "").await?.browser),
         None => Ok(None),
     }
 }
@@ -105,7 +105,7 @@ pub async fn applications(app: &App, user_id: &UserId) -> Result<Vec<Arc<Client>
     };
     let newest =
         sessions::page(&app.db, &live, crate::model::AFTER_EVERY_ID, MOST, app.clock.now()).await?;
-    let ids: BTreeSet<String> = newest.into_iter().map(|session| session.client_id).collect();
+    let ids: BTreeSet<ClientId> = newest.into_iter().map(|session| session.client_id).collect();
     let mut clients = vec![];
     for id in ids {
         let known = app.client(&id).await?.map(|known| known.client);

@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     error::Error,
     flows::{accounts::browser_session, sessions::end},
-    ids::UserId,
+    ids::{ClientId, UserId},
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -64,7 +64,7 @@ impl Here {
 /// An application that has a session.
 #[derive(Clone, Debug)]
 pub struct SessionClient {
-    pub id: String,
+    pub id: ClientId,
     /// The display name; the id where there is none.
     pub name: String,
 }
@@ -103,7 +103,8 @@ impl OwnSession {
 
     async fn application(app: &App, row: SessionOverview, here: &Here) -> Result<Self, Error> {
         let known = app.client(&row.client_id).await?.map(|known| known.client);
-        let name = known.map_or_else(|| row.client_id.clone(), |client| client.name().to_owned());
+        let name =
+            known.map_or_else(|| row.client_id.to_string(), |client| client.name().to_owned());
         Ok(Self {
             is_current: here.is(&row.id),
             id: row.id,

@@ -10,7 +10,7 @@ use crate::{
     },
     model::{
         actor::{Actor, RequestContext},
-        client::FIRST_PARTY,
+        client::{FIRST_PARTY, first_party},
         session::RevocationReason,
     },
     storage,
@@ -44,7 +44,7 @@ pub async fn logout(
         // A page that was open for an hour logs out with its refresh token.
         Err(error) => match refresh_token {
             Some(token) => {
-                let session = refresh::peek(app, token, FIRST_PARTY).await?;
+                let session = refresh::peek(app, token, first_party()).await?;
                 (session.subject, session.id)
             }
             None => return Err(error),

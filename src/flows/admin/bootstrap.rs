@@ -8,6 +8,7 @@ use crate::{
     app::App,
     error::{self, Error},
     flows::admin::users,
+    ids::ClientId,
     model::{
         actor::Actor,
         client::{Client, GrantType, Metadata, Secret, Source},
@@ -24,7 +25,7 @@ pub struct FirstStart {
     /// `None`: it is the one of `bootstrap.admin_password_file`.
     pub generated_password: Option<String>,
     /// The demo client's id and secret.
-    pub demo_client: Option<(String, String)>,
+    pub demo_client: Option<(ClientId, String)>,
 }
 
 /// Bootstraps a deployment, once in its life: deleting the administrator does not allow it again.
@@ -53,7 +54,7 @@ pub async fn set_up(app: &App) -> Result<Option<FirstStart>, Error> {
     };
     let demo_secret = secret();
     let demo = (app.config.bootstrap.demo_client && app.config.is_local()).then(|| Client {
-        id: "demo".to_owned(),
+        id: "demo".into(),
         source: Source::Operator,
         secrets: vec![Secret { hash: Sha256::digest(&demo_secret).to_vec(), expires_at: None }],
         metadata: Metadata {

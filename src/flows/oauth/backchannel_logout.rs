@@ -16,6 +16,7 @@ use crate::{
     app::App,
     error::Error,
     flows::tokens::id_token,
+    ids::ClientId,
     oauth::jwt::TokenType,
     outbound,
     storage::{
@@ -95,7 +96,7 @@ struct Workers {
 }
 
 struct Running {
-    client_id: String,
+    client_id: ClientId,
     is_self_registered: bool,
 }
 
@@ -124,7 +125,7 @@ impl Workers {
 async fn serve(app: Arc<App>, client: DueClient) {
     let client_id = client.client_id.clone();
     if let Err(error) = deliver(&app, client).await {
-        tracing::error!(%error, client_id, "logout delivery failed; will retry");
+        tracing::error!(%error, client_id = client_id.as_str(), "logout delivery failed; will retry");
     }
 }
 
@@ -168,7 +169,7 @@ async fn deliver(app: &App, client: DueClient) -> Result<(), Error> {
 
 /// Postpones or abandons a delivery that its client refused; others are not concerned.
 async fn refused(app: &App, delivery: &Delivery, why: &str) -> Result<(), Error> {
-    let client_id = &delivery.client_id;
+    let client_id = delivery.client_id.as_str();
     let done = usize::try_from(delivery.attempts - 1).unwrap_or(usize::MAX);
     match PAUSES.get(done) {
         Some(pause) => {
@@ -188,7 +189,7 @@ async fn refused(app: &App, delivery: &Delivery, why: &str) -> Result<(), Error>
 /// Postpones all deliveries of a client that did not respond, also those still to come.
 async fn back_off(
     app: &App,
-    client_id: &str,
+    client_id: &ClientId,
     failures: i64,
     unavailable: &[(&str, String)],
 ) -> Result<(), Error> {
@@ -198,7 +199,11 @@ async fn back_off(
     rows::back_off(&app.db, client_id, failures + 1, now + pause).await?;
     for (id, why) in unavailable {
         app.metrics.logout_delivery(DeliveryOutcome::Failed);
-        tracing::info!(client_id, why, "logout token not delivered; will retry");
+        tracing::info!(
+            client_id = client_id.as_str(),
+            why,
+            "logout token not delivered; will retry"
+        );
         rows::postpone(&app.db, id, now + pause).await?;
     }
     let abandoned = rows::remove_old(&app.db, client_id, now - ABANDONED).await?;
@@ -206,7 +211,11 @@ async fn back_off(
         app.metrics.logout_delivery(DeliveryOutcome::Abandoned);
     }
     if abandoned > 0 {
-        tracing::warn!(client_id, abandoned, "logout tokens not delivered; abandoned");
+        tracing::warn!(
+            client_id = client_id.as_str(),
+            abandoned,
+            "logout tokens not delivered; abandoned"
+        );
     }
     Ok(())
 }

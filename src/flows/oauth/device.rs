@@ -24,6 +24,7 @@ use crate::{
         },
         tokens::subject,
     },
+    ids::ClientId,
     limits::{self, Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -249,9 +250,10 @@ impl Question {
 /// that it may not request any more, and users who can be granted no requested scope.
 pub async fn step(app: &App, user_code: &UserCode, cookie: Option<&str>) -> Result<Step, Error> {
     let found = rows::by_user_code(&app.db, user_code.as_str()).await?;
+    let nobody = ClientId::default();
     let (client_id, resource) = match &found {
-        Some(found) => (found.client_id.as_str(), found.resources.join(" ")),
-        None => ("", String::new()),
+        Some(found) => (&found.client_id, found.resources.join(" ")),
+        None => (&nobody, String::new()),
     };
     let context = browser_session::authorization_context(app, cookie, client_id, &resource).await?;
     let Some(browser) = context.browser else {
@@ -321,7 +323,7 @@ pub async fn approve(
         return Err(OAuthError::login_required("the user has been logged out").into());
     }
     if client.metadata.consent != Consent::Implicit {
-        let parties = (&user_id, client.id.as_str());
+        let parties = (&user_id, &client.id);
         authorize::put_consent(&mut tx, parties, &resource, &consented, &scope).await?;
     }
     let (code, state) = (request.user_code.as_str(), DeviceState::Approved);

@@ -44,7 +44,7 @@ pub async fn read(app: &App, request: &EndSessionRequest) -> Result<EndSession, 
     }
     let client_id = named.or(hint.as_ref().map(|hint| hint.aud.as_str()));
     let client = match client_id {
-        Some(id) => app.client(id).await?.map(|known| known.client),
+        Some(id) => app.client(&id.into()).await?.map(|known| known.client),
         None => None,
     };
     let continue_to = match &request.post_logout_redirect_uri {

@@ -8,6 +8,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::tokens::{refresh, scope, verify},
+    ids::ClientId,
     model::client::Client,
     oauth::{
         access_token::{AccessClaims, ActorClaim, Audience},
@@ -30,7 +31,7 @@ pub struct Facts {
     pub sub: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
-    pub client_id: String,
+    pub client_id: ClientId,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -113,7 +113,7 @@ pub async fn token_for_client(
     user_id: Option<&UserId>,
 ) -> Result<Issued, Error> {
     let service = find(app, name)?;
-    if !service.config.clients.contains(&client.id) {
+    if !service.config.clients.iter().any(|one| *one == *client.id) {
         diagnostics::record("needed.clients", "services.NAME.clients names the client");
         return Err(OAuthError::unauthorized_client(format!(
             "the client is not named in services.{name}.clients"

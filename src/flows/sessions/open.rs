@@ -19,7 +19,7 @@ use crate::{
     model::{
         actor::{Actor, RequestContext},
         browser_session::BrowserSession,
-        client::{FIRST_PARTY, Source},
+        client::{Source, first_party},
         event::Event,
         module::OpenGrant,
         session::SessionDetails,
@@ -194,7 +194,7 @@ async fn first_party_session(
         id,
         subject: user.id.as_str().to_owned(),
         user_id: Some(user.id.clone()),
-        client_id: FIRST_PARTY.to_owned(),
+        client_id: first_party().clone(),
         browser_session_id: within.map(|(id, _)| id.to_owned()),
         scope,
         credential: Credential::Refresh {

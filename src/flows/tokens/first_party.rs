@@ -13,7 +13,7 @@ use crate::{
     model::{
         actor::RequestContext,
         authentication,
-        client::{FIRST_PARTY, GrantType, Source},
+        client::{GrantType, Source, first_party},
         module::OpenGrant,
         user::{Role, User},
     },
@@ -60,7 +60,7 @@ pub async fn valid_refresh_cookie(app: &App, values: Vec<String>) -> Option<Stri
     let mut valid = None;
     if values.len() > 1 {
         for value in &values {
-            if refresh::peek(app, value, FIRST_PARTY).await.is_ok() {
+            if refresh::peek(app, value, first_party()).await.is_ok() {
                 let generation = RefreshToken::parse(value).map(|token| token.generation);
                 valid = valid.max(Some((generation, value)));
             }
@@ -80,7 +80,7 @@ pub async fn refresh(
     context: &RequestContext,
 ) -> Result<Tokens, Error> {
     let lifetimes = TokenLifetimes::configured(app);
-    let refreshed = refresh::refresh(app, presented, FIRST_PARTY, lifetimes, context).await?;
+    let refreshed = refresh::refresh(app, presented, first_party(), lifetimes, context).await?;
     let Refreshed { session, successor, at: now } = refreshed;
     let user = session.user.ok_or(Error::InvalidRefreshToken)?;
     let (open, scope) = (&session.modules, &session.scope);
@@ -130,7 +130,7 @@ pub(crate) async fn access_token(
         issuer: &app.config.server.issuer,
         audience: Audience::One(app.config.audience().to_owned()),
         subject: &user.id,
-        client_id: FIRST_PARTY,
+        client_id: first_party(),
         scope: allowed.scope,
         session: Some(session),
         auth_time: login.at,

@@ -48,7 +48,7 @@ pub(crate) async fn of_session(
     let claims = IdClaims {
         iss: app.config.server.issuer.clone(),
         sub: session.subject.clone(),
-        aud: client.id.clone(),
+        aud: client.id.as_str().to_owned(),
         exp: (now + TokenLifetimes::of(app, client).access).as_secs(),
         iat: now.as_secs(),
         auth_time: session.authenticated_at.map(Timestamp::as_secs),

@@ -15,6 +15,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::{sessions::end, tokens::issue::TokenLifetimes},
+    ids::ClientId,
     model::{
         actor::RequestContext,
         session::{RevocationReason, Session},
@@ -41,7 +42,7 @@ pub struct Refreshed {
 pub async fn refresh(
     app: &App,
     presented: &str,
-    client_id: &str,
+    client_id: &ClientId,
     lifetimes: TokenLifetimes,
     caller: &RequestContext,
 ) -> Result<Refreshed, Error> {
@@ -59,8 +60,8 @@ pub async fn refresh(
 ///
 /// # Errors
 /// [`Error::InvalidRefreshToken`] for a token of another client.
-pub async fn peek(app: &App, presented: &str, client_id: &str) -> Result<Session, Error> {
-    peek_if(app, presented, |session| session.client_id == client_id).await
+pub async fn peek(app: &App, presented: &str, client_id: &ClientId) -> Result<Session, Error> {
+    peek_if(app, presented, |session| session.client_id == *client_id).await
 }
 
 /// As [`peek`], whichever client the token belongs to.
@@ -95,7 +96,7 @@ type Outcome = (RefreshOutcome, Option<Refreshed>);
 async fn attempt(
     app: &App,
     presented: &str,
-    client_id: &str,
+    client_id: &ClientId,
     lifetimes: TokenLifetimes,
     caller: &RequestContext,
 ) -> Result<Outcome, Error> {
@@ -126,7 +127,7 @@ async fn attempt(
     let session = rows::by_id(&app.db, &id).await?;
     note(session.as_ref(), client_id, now);
     let Some(session) =
-        session.filter(|session| session.client_id == client_id && session.is_live(now))
+        session.filter(|session| session.client_id == *client_id && session.is_live(now))
     else {
         return Ok((RefreshOutcome::Invalid, None));
     };
@@ -157,11 +158,11 @@ fn identify(session: &Session) {
 }
 
 /// Records why a refresh token is refused.
-fn note(session: Option<&Session>, client_id: &str, now: Timestamp) {
+fn note(session: Option<&Session>, client_id: &ClientId, now: Timestamp) {
     diagnostics::record("session.found", session.is_some());
     let Some(session) = session else { return };
     diagnostics::record("session.id", &session.id);
-    diagnostics::record("session.is_this_clients", session.client_id == client_id);
+    diagnostics::record("session.is_this_clients", session.client_id == *client_id);
     diagnostics::record("session.ended", session.revoked_at.is_some());
     let over = session.idle_expires_at.min(session.expires_at) <= now;
     diagnostics::record("session.has_expired", over);

@@ -48,7 +48,7 @@ pub(crate) fn identify(verified: &Verified) {
     let claims = &verified.claims;
     diagnostics::identify_client(&claims.client_id);
     // The `sub` of a client's own token is the client (RFC 9068 §2.2).
-    if claims.sub != claims.client_id {
+    if claims.sub != claims.client_id.as_str() {
         diagnostics::identify_user(&claims.sub);
     }
 }

@@ -68,7 +68,7 @@ pub struct SessionData {
 impl From<OwnSession> for SessionData {
     fn from(session: OwnSession) -> Self {
         let (client_id, client_name) =
-            session.client.map(|client| (client.id, client.name)).unzip();
+            session.client.map(|client| (client.id.into(), client.name)).unzip();
         let kind = if client_id.is_some() { "application" } else { "browser" };
         Self {
             id: session.id,
@@ -182,7 +182,7 @@ impl ApplicationData {
             consents,
             sessions: one.sessions,
             last_used_at: one.last_used_at.map(Timestamp::rfc3339),
-            client_id: one.client_id,
+            client_id: one.client_id.into(),
         })
     }
 }
@@ -436,7 +436,7 @@ impl AccountApi {
         client_id: Path<String>,
     ) -> Result<Answer<ApplicationData>, Failure<GetErrors>> {
         let (user_id, _) = current(&context, credentials).await?;
-        let one = applications::get(&context.app, &user_id, &client_id.0).await?;
+        let one = applications::get(&context.app, &user_id, &client_id.0.into()).await?;
         let data = ApplicationData::of(&context, Locale::of_request(request, None), one).await?;
         Ok(Answer::new("Application found.", data))
     }
@@ -458,7 +458,8 @@ impl AccountApi {
         client_id: Path<String>,
     ) -> Result<Answer<Nothing>, Failure<EndErrors>> {
         let (user_id, _) = current(&context, credentials).await?;
-        applications::withdraw_own(&context.app, &user_id, &client_id.0, &context.caller).await?;
+        let client_id = client_id.0.into();
+        applications::withdraw_own(&context.app, &user_id, &client_id, &context.caller).await?;
         Ok(Answer::new("Application withdrawn.", Nothing {}))
     }
 

@@ -329,7 +329,7 @@ impl AuthApi {
                 email: claims.email.clone(),
                 role: claims.role.clone(),
             },
-            client_id: claims.client_id.clone(),
+            client_id: claims.client_id.clone().into(),
             session_id: claims.sid.clone(),
             scope: claims.scope.to_string(),
             expires_at: expiry(claims.exp),

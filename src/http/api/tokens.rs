@@ -251,7 +251,7 @@ async fn authenticate(
     if !known.client.metadata.scope.contains(scope) {
         return Err(client_auth::lacks(scope).into());
     }
-    let subject = known.client.id.clone();
+    let subject = known.client.id.as_str().to_owned();
     Ok((known, subject))
 }
 
@@ -479,7 +479,7 @@ impl From<Introspection> for TokenState {
             active: true,
             subject: Some(facts.sub),
             user_id: facts.user_id,
-            client_id: Some(facts.client_id),
+            client_id: Some(facts.client_id.into()),
             session_id: facts.sid,
             scope: Some(facts.scope.unwrap_or_default()),
             audience: facts.aud.map(|audience| match audience {

@@ -25,6 +25,7 @@ use crate::{
         json as body,
         operation::{Operation, Security},
     },
+    ids::ClientId,
     oauth::error::OAuthError,
 };
 
@@ -142,7 +143,7 @@ pub async fn register(request: &Request, body: Body) -> Result<Response> {
 
 /// Returns the registration of a client.
 #[handler]
-pub async fn read(request: &Request, Path(id): Path<String>) -> Result<Response> {
+pub async fn read(request: &Request, Path(id): Path<ClientId>) -> Result<Response> {
     let Context { app, .. } = Context::of(request)?;
     let bearer = bearer(request.headers())?;
     let registered = registration::read(app, &id, bearer.as_deref()).await;
@@ -151,7 +152,7 @@ pub async fn read(request: &Request, Path(id): Path<String>) -> Result<Response>
 
 /// Replaces the registration of a client.
 #[handler]
-pub async fn replace(request: &Request, Path(id): Path<String>, body: Body) -> Result<Response> {
+pub async fn replace(request: &Request, Path(id): Path<ClientId>, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let bearer = bearer(request.headers())?;
     let bytes = read_json(request, body).await?;
@@ -161,7 +162,7 @@ pub async fn replace(request: &Request, Path(id): Path<String>, body: Body) -> R
 
 /// Deletes a client.
 #[handler]
-pub async fn remove(request: &Request, Path(id): Path<String>) -> Result<Response> {
+pub async fn remove(request: &Request, Path(id): Path<ClientId>) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let bearer = bearer(request.headers())?;
     registration::remove(app, &id, bearer.as_deref(), caller).await.map_err(refused)?;

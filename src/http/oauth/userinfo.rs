@@ -75,7 +75,7 @@ pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     let mut claims = found.claims;
     // Core §5.3.2: a signed response has the issuer and the audience.
     claims.insert("iss".to_owned(), app.config.server.issuer.clone().into());
-    claims.insert("aud".to_owned(), client.id.clone().into());
+    claims.insert("aud".to_owned(), client.id.as_str().into());
     let token = app
         .keys
         .sign(TokenType::UserInfo, &claims, algorithm, app.clock.now())

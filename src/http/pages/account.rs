@@ -297,7 +297,7 @@ async fn application_line(
     }
     let client = one.client.as_deref();
     Ok(ApplicationLine {
-        client_id: one.client_id.clone(),
+        client_id: one.client_id.to_string(),
         name: one.name().to_owned(),
         uri: client.and_then(|client| client.metadata.client_uri.clone()),
         is_unverified: client.is_some_and(|client| client.source.is_self_registered()),
@@ -318,7 +318,7 @@ pub async fn withdraw_application(request: &Request, body: Body) -> Result<Respo
         return Err(missing("`client_id` must name an application"));
     };
     let user_id = &browser.user.id;
-    done(applications::withdraw_own(app, user_id, client_id, caller).await, APPLICATIONS)
+    done(applications::withdraw_own(app, user_id, &client_id.into(), caller).await, APPLICATIONS)
 }
 
 /// Lists the modules.

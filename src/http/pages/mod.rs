@@ -366,7 +366,8 @@ fn check_length(app: &App, length: usize) -> Result<(), OAuthError> {
 /// Names the application that sent the user on the error page, unless nobody has verified its name.
 fn naming_application(app: &App, error: ApiError, client_id: Option<&str>) -> ApiError {
     // The request was read before, so the client is in the cache.
-    let client = client_id.and_then(|id| app.directory.cached(id)).map(|known| known.client);
+    let client =
+        client_id.and_then(|id| app.directory.cached(&id.into())).map(|known| known.client);
     let application = client.filter(|client| !client.source.is_self_registered());
     let application = application.map(|client| Application {
         name: client.name().to_owned(),

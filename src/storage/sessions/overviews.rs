@@ -1,7 +1,12 @@
 //! Sessions, as administrators and their users see them.
 
 use super::super::{Db, Error, Result, Row, Statement, statement::one};
-use crate::{clock::Timestamp, ids::UserId, model::session::SessionOverview, oauth::scope::Scope};
+use crate::{
+    clock::Timestamp,
+    ids::{ClientId, UserId},
+    model::session::SessionOverview,
+    oauth::scope::Scope,
+};
 
 macro_rules! overview {
     ($rest:literal) => {
@@ -20,7 +25,7 @@ pub struct SessionFilter {
     pub user_id: Option<UserId>,
     /// The `sub` of its tokens, of a user without an account.
     pub subject: Option<String>,
-    pub client_id: Option<String>,
+    pub client_id: Option<ClientId>,
     /// Whether the session is neither revoked nor expired.
     pub live: Option<bool>,
 }

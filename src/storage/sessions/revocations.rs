@@ -9,7 +9,11 @@ use super::{
     },
     has_logout_uri,
 };
-use crate::{clock::Timestamp, ids::UserId, model::session::RevocationReason};
+use crate::{
+    clock::Timestamp,
+    ids::{ClientId, UserId},
+    model::session::RevocationReason,
+};
 
 /// Queues deliveries for sessions whose clients have a back-channel logout URI; a condition
 /// follows.
@@ -86,7 +90,7 @@ pub enum SessionSelector<'a> {
     /// All sessions of a user, without the one of this id; empty: all.
     User(&'a UserId, &'a str),
     /// The sessions of a user with one client.
-    UserAtClient(&'a UserId, &'a str),
+    UserAtClient(&'a UserId, &'a ClientId),
     /// The sessions of a browser session, without offline ones.
     Browser(&'a str),
     /// The sessions of a user but one, and but those of one browser session: the second id is of
@@ -147,7 +151,7 @@ pub async fn revoke_all(
         }
         SessionSelector::UserAtClient(user, client) => {
             let statements = statements!("user_id = $3 AND client_id = $4", "");
-            (statements, [user, client])
+            (statements, [user.as_str(), client])
         }
         SessionSelector::Others(user, kept) => (
             statements!("user_id = $3 AND id <> $4 AND COALESCE(browser_session_id, '') <> $4", ""),
@@ -199,7 +203,7 @@ pub async fn subjects_of(tx: &mut Tx, user_id: &UserId) -> Result<Vec<String>> {
 /// list.
 pub async fn revoke_all_of_client(
     tx: &mut Tx,
-    client_id: &str,
+    client_id: &ClientId,
     reason: RevocationReason,
     now: Timestamp,
 ) -> Result<()> {

@@ -217,7 +217,7 @@ async fn a_client_form_of_an_outdated_state_changes_nothing(backend: Backend) {
     stale.expect(StatusCode::PRECONDITION_FAILED);
     let stale = olga.submit_form(deletion, &[("confirm", "1")]).await;
     let stale = stale.expect(StatusCode::PRECONDITION_FAILED);
-    let client = clients::by_id(&server.app, "shop").await.expect("a client");
+    let client = clients::by_id(&server.app, &"shop".into()).await.expect("a client");
     assert_eq!(client.metadata.client_name, "One");
     assert_eq!(
         client.metadata.redirect_uris,
@@ -231,7 +231,7 @@ async fn a_client_form_of_an_outdated_state_changes_nothing(backend: Backend) {
     let document =
         [("metadata", r#"{ "client_name": "Five", "grant_types": ["client_credentials"] }"#)];
     submit(&mut olga, path, "replace", &document).await.expect(StatusCode::SEE_OTHER);
-    let client = clients::by_id(&server.app, "shop").await.expect("a client");
+    let client = clients::by_id(&server.app, &"shop".into()).await.expect("a client");
     assert_eq!(client.metadata.client_name, "Five");
     assert_eq!(client.metadata.redirect_uris, [] as [&str; 0], "a document replaces everything");
     // A client that newly authenticates by a secret gets one, once.
@@ -283,7 +283,7 @@ async fn a_refused_client_form_shows_what_was_typed(backend: Backend) {
         let refused = submit(&mut olga, "/admin/clients/new", "create", &typed).await;
         refused.expect(StatusCode::BAD_REQUEST);
     }
-    clients::by_id(&server.app, "shop").await.expect_err("nothing was created");
+    clients::by_id(&server.app, &"shop".into()).await.expect_err("nothing was created");
 
     server.client("shop", web_app()).await;
     for document in [
@@ -300,7 +300,7 @@ async fn a_refused_client_form_shows_what_was_typed(backend: Backend) {
         assert!(field.split('>').next().expect("a tag").contains("aria-invalid"), "{refused:?}");
         assert!(!refused.text.contains("</textarea><b>"), "{refused:?}");
     }
-    let client = clients::by_id(&server.app, "shop").await.expect("a client");
+    let client = clients::by_id(&server.app, &"shop".into()).await.expect("a client");
     assert_eq!(client.metadata, web_app());
 }
 
@@ -320,7 +320,7 @@ async fn an_old_login_changes_no_client(backend: Backend) {
     let creation = olga.open("/admin/clients/new").await.expect(StatusCode::OK);
     let creation = Form::that_does(&creation.text, "create");
     olga.submit_form(creation, &SHOP).await.expect(StatusCode::SEE_OTHER);
-    clients::by_id(&server.app, "shop").await.expect_err("nothing was created");
+    clients::by_id(&server.app, &"shop".into()).await.expect_err("nothing was created");
     token(&server, "bot", SECRET).await.expect(StatusCode::OK);
     let back = olga.log_in(login.header("location"), "olga").await;
     assert_eq!(back.header("location"), path);
@@ -334,7 +334,7 @@ async fn clients_are_listed_and_described_in_both_languages(backend: Backend) {
     let mut olga = administrator(&server).await;
     server.client("aaa", web_app()).await;
     server.client("new", service()).await;
-    clients::disable(&server.app, "aaa", &Actor::operator()).await.expect("disabled");
+    clients::disable(&server.app, &"aaa".into(), &Actor::operator()).await.expect("disabled");
     let listed = async |olga: &mut Browser<'_>, query: &str| {
         let page = olga.open(&format!("/admin/clients{query}")).await.expect(StatusCode::OK);
         ["aaa", "new", "propusk"].map(|id| page.text.contains(&format!("<code>{id}</code>")))

@@ -329,7 +329,10 @@ async fn a_refused_message_holds_up_and_reorders_no_other(backend: Backend) {
     let event = |number: usize| {
         let user = ["ann", "bob", "eve", "joe"][number % 4];
         let client = if number == 400 { &large } else { "spa" };
-        (format!("e{number:04}"), Event::session_created(user, &format!("s{number}"), client))
+        (
+            format!("e{number:04}"),
+            Event::session_created(user, &format!("s{number}"), &client.into()),
+        )
     };
     let events: Vec<_> = (0..800).map(event).collect();
     let mut tx = server.app.db.begin().await.expect("a transaction");

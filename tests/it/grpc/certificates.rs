@@ -155,7 +155,9 @@ async fn a_registered_certificate_authenticates_its_client() {
         .expect("it is following")
         .into_inner();
     stream.message().await.expect("a message arrives").expect("the list");
-    clients::disable(&setup.server.app, "machine", &Actor::operator()).await.expect("disabled");
+    clients::disable(&setup.server.app, &"machine".into(), &Actor::operator())
+        .await
+        .expect("disabled");
     let status = stream.message().await.expect_err("its client is disabled");
     let details = status.get_error_details();
     assert_eq!(

@@ -126,7 +126,7 @@ impl TestServer {
             vec![]
         };
         let client = Client {
-            id: id.to_owned(),
+            id: id.into(),
             source: Source::Operator,
             secrets,
             metadata,
@@ -144,7 +144,7 @@ impl TestServer {
     /// Changes a registered client.
     pub async fn change_client(&self, id: &str, change: impl FnOnce(&mut Client)) {
         let mut tx = self.app.db.begin().await.expect("a transaction");
-        if let Some(mut client) = clients::lock(&mut tx, id).await.expect("locked") {
+        if let Some(mut client) = clients::lock(&mut tx, &id.into()).await.expect("locked") {
             change(&mut client);
             clients::update(&mut tx, &client).await.expect("changed");
         }

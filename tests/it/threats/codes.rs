@@ -307,7 +307,7 @@ async fn t108_no_code_is_issued_after_the_consent_was_withdrawn(backend: Backend
     ann.authorize(&request, "ann").await.code();
     let user = users::find(&server.app, "ann").await.expect("known");
     let withdraw = || async {
-        clients::withdraw_consent(&server.app, &user.id, "app", &Actor::operator()).await
+        clients::withdraw_consent(&server.app, &user.id, &"app".into(), &Actor::operator()).await
     };
 
     // The request was decided before the withdrawal, its code is inserted after it.

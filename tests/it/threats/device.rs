@@ -303,7 +303,9 @@ async fn t151_an_approval_ends_with_what_it_depends_on(backend: Backend) {
     // The consent is withdrawn, even of an approval that would outlive the browser session.
     let codes = server.device_codes("tv", "openid offline_access").await;
     server.logged_in("ann").await.decide(&codes, "allow").await;
-    clients::withdraw_consent(&server.app, &ann.id, "tv", &operator).await.expect("withdrawn");
+    clients::withdraw_consent(&server.app, &ann.id, &"tv".into(), &operator)
+        .await
+        .expect("withdrawn");
     server.poll("tv", &codes).await.expect_oauth_error(400, "access_denied");
     // The user is disabled: before the approval, and after it.
     let (codes, open) = (
@@ -333,10 +335,10 @@ async fn t151_an_approval_ends_with_what_it_depends_on(backend: Backend) {
     let mut browser = server.logged_in("ann").await;
     let page = browser.device_page(&open).await;
     browser.decide(&codes, "allow").await;
-    clients::disable(&server.app, "tv", &operator).await.expect("disabled");
+    clients::disable(&server.app, &"tv".into(), &operator).await.expect("disabled");
     browser.submit(&page, &[("decision", "allow")]).await.expect_page(400);
     server.poll("tv", &codes).await.expect_oauth_error(400, "invalid_client");
-    clients::enable(&server.app, "tv", &operator).await.expect("enabled");
+    clients::enable(&server.app, &"tv".into(), &operator).await.expect("enabled");
     server.poll("tv", &codes).await.expect_oauth_error(400, "access_denied");
     assert_eq!(count(&server, SESSIONS).await, 0);
 }

@@ -416,8 +416,8 @@ async fn t86_100000_unknown_names_are_not_remembered() {
     }
     for n in 0..5_000 {
         let id = format!("client{n}");
-        assert!(app.client(&id).await.expect("an answer").is_none());
-        assert!(app.directory.cached(&id).is_none());
+        assert!(app.client(&id.as_str().into()).await.expect("an answer").is_none());
+        assert!(app.directory.cached(&id.as_str().into()).is_none());
     }
     let series = app.metrics.render().lines().count();
     for n in 0..2_000 {

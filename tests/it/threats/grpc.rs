@@ -267,7 +267,7 @@ async fn t32_revoked_sessions_are_refused_by_the_next_grpc_call(backend: Backend
     let app = server.client_caller("app", "propusk:tokens").await;
     let ask = || async { app.tokens().validate(ValidateRequest { token: "x".to_owned() }).await };
     ask().await.expect("an answer");
-    propusk::flows::admin::clients::disable(&server.app, "app", &Actor::operator())
+    propusk::flows::admin::clients::disable(&server.app, &"app".into(), &Actor::operator())
         .await
         .expect("disabled");
     expect_refused(ask().await, Code::Unauthenticated, "INVALID_TOKEN");

@@ -163,16 +163,18 @@ async fn t99_tokens_issued_while_a_change_waits_are_covered(backend: Backend) {
     };
     // A client that is disabled.
     let mut holder = server.app.db.begin().await.expect("a transaction");
-    rows::clients::lock(&mut holder, "app").await.expect("locked");
+    rows::clients::lock(&mut holder, &"app".into()).await.expect("locked");
     let app = server.app.clone();
     let disabling =
-        tokio::spawn(async move { clients::disable(&app, "app", &Actor::operator()).await });
+        tokio::spawn(
+            async move { clients::disable(&app, &"app".into(), &Actor::operator()).await },
+        );
     until_one_waits(&server, backend).await;
     server.clock.advance(long);
     let token = token_of_app().await;
     holder.commit().await.expect("committed");
     disabling.await.expect("it ends").expect("disabled");
-    clients::enable(&server.app, "app", &Actor::operator()).await.expect("enabled");
+    clients::enable(&server.app, &"app".into(), &Actor::operator()).await.expect("enabled");
     assert_eq!(server.introspect("app", &token).await, json!({ "active": false }));
 
     // A user whose role changes; on SQLite nothing is refreshed while another transaction is open.

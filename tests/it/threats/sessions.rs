@@ -75,8 +75,9 @@ async fn withdraw(server: &TestServer, name: &str, client: &'static str) {
     let user = users::find(&server.app, name).await.expect("known").id;
     let now = server.clock.now();
     let mut tx = server.app.db.begin().await.expect("a transaction");
-    consents::withdraw(&mut tx, &user, client).await.expect("withdrawn");
-    let of = sessions::SessionSelector::UserAtClient(&user, client);
+    let client = client.into();
+    consents::withdraw(&mut tx, &user, &client).await.expect("withdrawn");
+    let of = sessions::SessionSelector::UserAtClient(&user, &client);
     let reason = RevocationReason::ConsentWithdrawn;
     let until = now + LONGEST_TOKEN_LIFE;
     sessions::revoke_all(&mut tx, of, reason, now, until).await.expect("revoked");

@@ -12,6 +12,7 @@ use crate::{
     caches::metadata_documents::{MAX_TTL, Outcome},
     directory::CachedClient,
     error::Error,
+    ids::ClientId,
     limits::{Key, Limit},
     model::{
         actor::Actor,
@@ -48,7 +49,7 @@ pub fn is_id(id: &str) -> bool {
 /// documents.
 pub(crate) async fn find(
     app: &App,
-    id: &str,
+    id: &ClientId,
     address: IpAddr,
 ) -> Result<Option<CachedClient>, Error> {
     if !app.config.takes_metadata_documents() {
@@ -137,7 +138,7 @@ pub async fn keep(app: &App, client: &Client, address: IpAddr) -> Result<(), Err
 
 /// Fetches a document; gives the outcome and its lifetime. `None` where too many fetches are
 /// running.
-async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
+async fn fetch(app: &App, id: &ClientId) -> Option<(Duration, Outcome)> {
     let fetched = match app.outbound.get(id, "application/json").await {
         Ok(fetched) => fetched,
         Err(outbound::Error::Busy) => return None,
@@ -153,13 +154,13 @@ async fn fetch(app: &App, id: &str) -> Option<(Duration, Outcome)> {
             (life, Outcome::Valid(Arc::new(metadata)))
         }
         Err(error) => {
-            tracing::info!(%error, id, "a client metadata document is invalid");
+            tracing::info!(%error, id = id.as_str(), "a client metadata document is invalid");
             (AGAIN, Outcome::Invalid)
         }
     })
 }
 
-async fn read(app: &App, id: &str, fetched: &Fetched) -> Result<Metadata, OAuthError> {
+async fn read(app: &App, id: &ClientId, fetched: &Fetched) -> Result<Metadata, OAuthError> {
     let wrong = |message: &'static str| OAuthError::invalid_client_metadata(message);
     // The draft requires it, so that a file uploaded to a host cannot pose as a
     // client of that host.
@@ -168,7 +169,7 @@ async fn read(app: &App, id: &str, fetched: &Fetched) -> Result<Metadata, OAuthE
     }
     let members = strict_json::object(&fetched.body).map_err(wrong)?;
     // §4.1: by simple string comparison.
-    if members.get("client_id") != Some(&id.into()) {
+    if members.get("client_id") != Some(&id.as_str().into()) {
         return Err(wrong("client_id must be the URL of the document"));
     }
     if members.contains_key("client_secret") || members.contains_key("client_secret_expires_at") {

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     app::App,
     error::FieldError,
+    ids::ClientId,
     model::{
         actor::Actor,
         catalogue::{Catalogue, Descriptions, Resource},
@@ -155,7 +156,7 @@ async fn put(tx: &mut AuditedTx, wanted: Client, known: Option<Client>) -> stora
     Ok(())
 }
 
-async fn audit(tx: &mut AuditedTx, action: &'static str, id: &str) -> storage::Result<()> {
+async fn audit(tx: &mut AuditedTx, action: &'static str, id: &ClientId) -> storage::Result<()> {
     tx.audit(action, Some(id), json!({ "source": Source::File.as_str() })).await
 }
 
@@ -169,10 +170,10 @@ fn taken_by(known: &Client) -> String {
     )
 }
 
-async fn all(db: &Db) -> storage::Result<HashMap<String, Client>> {
+async fn all(db: &Db) -> storage::Result<HashMap<ClientId, Client>> {
     const PAGE: i64 = 500;
     let mut found = HashMap::new();
-    let mut after = String::new();
+    let mut after = ClientId::default();
     loop {
         let page = clients::list(db, &after, PAGE).await?;
         match page.last() {
@@ -260,7 +261,7 @@ fn client(
         )),
         (_, None) if old.is_some() => Err(policy::one("old_secret_hash", "requires secret_hash")),
         _ => {
-            let mut client = new(app, id.to_owned(), Source::File, metadata);
+            let mut client = new(app, id.into(), Source::File, metadata);
             client.secrets = current.into_iter().chain(old).collect();
             Ok(client)
         }

@@ -27,7 +27,7 @@ use crate::{
             idempotency::{self, Created, IdempotentRequest},
         },
     },
-    ids::UserId,
+    ids::{ClientId, UserId},
     limits,
     model::{
         actor::Actor,
@@ -50,12 +50,12 @@ pub const LONGEST_OVERLAP: Duration = Duration::from_secs(90 * 86_400);
 /// and it was deleted since.
 pub async fn create(
     app: &App,
-    id: Option<String>,
+    id: Option<ClientId>,
     metadata: Metadata,
     request: Option<IdempotentRequest>,
     actor: &Actor,
 ) -> Result<Created<(Client, Option<String>)>, Error> {
-    let id = id.unwrap_or_else(|| app.new_id());
+    let id = id.unwrap_or_else(|| app.new_id().into());
     check_id(&id).map_err(|why| Error::field("id", why))?;
     let metadata = policy::check(app, metadata, Registrant::Operator)?;
     let mut client = new(app, id, Source::Operator, metadata);
@@ -63,7 +63,7 @@ pub async fn create(
     let mut tx = app.begin(actor).await?;
     if let Some(id) = idempotency::claim(&mut tx, request.as_ref(), &client.id).await? {
         tx.rollback().await?;
-        return Ok(Created::earlier((by_id(app, &id).await?, None)));
+        return Ok(Created::earlier((by_id(app, &id.into()).await?, None)));
     }
     clients::insert(&mut tx, &client).await.map_err(|error| match error {
         storage::Error::Conflict(Conflict::Other) => Error::Conflict("a client of this id exists"),
@@ -78,7 +78,7 @@ pub async fn create(
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn by_id(app: &App, id: &str) -> Result<Client, Error> {
+pub async fn by_id(app: &App, id: &ClientId) -> Result<Client, Error> {
     let found = clients::by_id(&app.db, id).await?;
     found.ok_or(Error::NotFound("client"))
 }
@@ -91,7 +91,7 @@ pub async fn by_id(app: &App, id: &str) -> Result<Client, Error> {
 /// policy; [`Error::Conflict`] for a client that operators cannot change.
 pub async fn update(
     app: &App,
-    id: &str,
+    id: &ClientId,
     precondition: &Precondition,
     change: impl FnOnce(&Metadata) -> Result<Metadata, Vec<FieldError>>,
     actor: &Actor,
@@ -161,7 +161,7 @@ fn differences(before: &Metadata, after: &Metadata) -> Value {
 /// a client that operators cannot change.
 pub async fn rotate_secret(
     app: &App,
-    id: &str,
+    id: &ClientId,
     overlap: Duration,
     actor: &Actor,
 ) -> Result<(Client, String), Error> {
@@ -189,7 +189,7 @@ pub async fn rotate_secret(
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a client that operators cannot change.
-pub async fn end_old_secret(app: &App, id: &str, actor: &Actor) -> Result<Client, Error> {
+pub async fn end_old_secret(app: &App, id: &ClientId, actor: &Actor) -> Result<Client, Error> {
     let mut tx = app.begin(actor).await?;
     let mut client = lock(&mut tx, id).await?;
     may_change(&client)?;
@@ -209,7 +209,7 @@ pub async fn end_old_secret(app: &App, id: &str, actor: &Actor) -> Result<Client
 /// that `clients.toml` names.
 pub async fn delete(
     app: &App,
-    id: &str,
+    id: &ClientId,
     precondition: &Precondition,
     actor: &Actor,
 ) -> Result<(), Error> {
@@ -229,7 +229,7 @@ pub async fn delete(
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a client that is built in.
-pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<Client, Error> {
+pub async fn disable(app: &App, id: &ClientId, actor: &Actor) -> Result<Client, Error> {
     let mut tx = app.begin(actor).await?;
     let mut client = lock(&mut tx, id).await?;
     not_built_in(&client)?;
@@ -250,7 +250,7 @@ pub async fn disable(app: &App, id: &str, actor: &Actor) -> Result<Client, Error
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] for a client that is built in.
-pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<Client, Error> {
+pub async fn enable(app: &App, id: &ClientId, actor: &Actor) -> Result<Client, Error> {
     let mut tx = app.begin(actor).await?;
     let mut client = lock(&mut tx, id).await?;
     not_built_in(&client)?;
@@ -271,7 +271,7 @@ pub async fn enable(app: &App, id: &str, actor: &Actor) -> Result<Client, Error>
 pub async fn withdraw_consent(
     app: &App,
     user_id: &UserId,
-    client_id: &str,
+    client_id: &ClientId,
     actor: &Actor,
 ) -> Result<(), Error> {
     by_id(app, client_id).await?;
@@ -280,7 +280,7 @@ pub async fn withdraw_consent(
 }
 
 /// Reads a client for a change that other changes of clients wait for.
-async fn lock(tx: &mut AuditedTx, id: &str) -> Result<Client, Error> {
+async fn lock(tx: &mut AuditedTx, id: &ClientId) -> Result<Client, Error> {
     // PostgreSQL refuses a statement with NUL in a text.
     let found = if id.contains('\0') { None } else { clients::lock(tx, id).await? };
     // The lock may have waited for another change.
@@ -306,7 +306,11 @@ async fn touch(
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::TooMany`].
-pub async fn find(app: &App, id: &str, address: IpAddr) -> Result<Option<CachedClient>, Error> {
+pub async fn find(
+    app: &App,
+    id: &ClientId,
+    address: IpAddr,
+) -> Result<Option<CachedClient>, Error> {
     if document::is_id(id) { document::find(app, id, address).await } else { app.client(id).await }
 }
 
@@ -366,7 +370,7 @@ async fn insert_self_registered(
 }
 
 /// A new client, without secrets.
-fn new(app: &App, id: String, source: Source, metadata: Metadata) -> Client {
+fn new(app: &App, id: ClientId, source: Source, metadata: Metadata) -> Client {
     let now = app.clock.now();
     Client {
         id,
@@ -447,13 +451,17 @@ fn allows_less(now: &Metadata, before: &Metadata) -> bool {
         })
 }
 
-async fn remove_with_sessions(tx: &mut AuditedTx, id: &str) -> storage::Result<()> {
+async fn remove_with_sessions(tx: &mut AuditedTx, id: &ClientId) -> storage::Result<()> {
     clients::remove(tx, id).await?;
     refuse_tokens(tx, id, "client_removed").await
 }
 
 /// Refuses the tokens issued to a client until now.
-async fn refuse_tokens(tx: &mut AuditedTx, id: &str, reason: &'static str) -> storage::Result<()> {
-    tx.revoke(vec![NewRevocation::Client(id.to_owned())], reason).await?;
+async fn refuse_tokens(
+    tx: &mut AuditedTx,
+    id: &ClientId,
+    reason: &'static str,
+) -> storage::Result<()> {
+    tx.revoke(vec![NewRevocation::Client(id.to_string())], reason).await?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::{
     config::RegistrationMode,
     error::Error,
     flows::oauth::client_auth,
+    ids::ClientId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -96,7 +97,7 @@ pub async fn register(
     let members = strict_json::object(body).map_err(OAuthError::invalid_client_metadata)?;
     let metadata = check_metadata(app, &members).await?;
 
-    let mut client = new(app, app.new_id(), Source::Registration, metadata);
+    let mut client = new(app, app.new_id().into(), Source::Registration, metadata);
     let now = client.created_at;
     let secret = give_secret(app, &mut client);
     let token = random_text(app);
@@ -121,7 +122,7 @@ pub async fn register(
 ///
 /// # Errors
 /// `invalid_token` for a token that is not this client's.
-pub async fn read(app: &App, id: &str, bearer: Option<&str>) -> Result<Registered, Error> {
+pub async fn read(app: &App, id: &ClientId, bearer: Option<&str>) -> Result<Registered, Error> {
     let (client, token) = owned(app, id, bearer).await?;
     Ok(Registered { client, secret: None, token })
 }
@@ -132,7 +133,7 @@ pub async fn read(app: &App, id: &str, bearer: Option<&str>) -> Result<Registere
 /// As [`read`] and [`register`].
 pub async fn replace(
     app: &App,
-    id: &str,
+    id: &ClientId,
     bearer: Option<&str>,
     body: &[u8],
     context: &RequestContext,
@@ -140,7 +141,7 @@ pub async fn replace(
     let (read, token) = owned(app, id, bearer).await?;
     app.admit(Limit::Register, &Key::address(context.address))?;
     let members = strict_json::object(body).map_err(OAuthError::invalid_client_metadata)?;
-    if members.get("client_id") != Some(&id.into()) {
+    if members.get("client_id") != Some(&id.as_str().into()) {
         let message = "client_id: must be the registered one (RFC 7592 section 2.2)";
         return Err(OAuthError::invalid_client_metadata(message).into());
     }
@@ -185,7 +186,7 @@ pub async fn replace(
 /// As [`read`].
 pub async fn remove(
     app: &App,
-    id: &str,
+    id: &ClientId,
     bearer: Option<&str>,
     context: &RequestContext,
 ) -> Result<(), Error> {
@@ -197,7 +198,7 @@ pub async fn remove(
 }
 
 /// The client whose registration access token this is.
-async fn owned(app: &App, id: &str, bearer: Option<&str>) -> Result<(Client, String), Error> {
+async fn owned(app: &App, id: &ClientId, bearer: Option<&str>) -> Result<(Client, String), Error> {
     must_be_on(app)?;
     let token = bearer.unwrap_or_default();
     let client = clients::by_id(&app.db, id).await?;

@@ -28,7 +28,7 @@ use crate::{
             subject,
         },
     },
-    ids::UserId,
+    ids::{ClientId, UserId},
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -247,7 +247,7 @@ pub async fn remember_consent(
 /// grant now.
 pub(crate) async fn put_consent(
     tx: &mut AuditedTx,
-    (user_id, client_id): (&UserId, &str),
+    (user_id, client_id): (&UserId, &ClientId),
     resource: &str,
     known: &Scope,
     wishes: &Scope,

@@ -10,6 +10,7 @@ use crate::{
     directory::CachedClient,
     error::Error,
     flows::{admin::clients::document, oauth::client_auth},
+    ids::ClientId,
     model::actor::RequestContext,
     oauth::{
         authorization_request::RequestSource,
@@ -60,7 +61,7 @@ pub async fn push(
         )
         .into());
     }
-    if source.client_id != known.client.id {
+    if source.client_id != known.client.id.as_str() {
         return Err(
             OAuthError::invalid_request("`client_id` must be the authenticated client").into()
         );
@@ -123,7 +124,7 @@ impl Origin {
 /// The request of a reference.
 pub(crate) async fn find(
     app: &App,
-    client_id: &str,
+    client_id: &ClientId,
     request_uri: &str,
 ) -> Result<(Params, Origin), Error> {
     let Some(secret) = request_uri.strip_prefix(PREFIX) else {

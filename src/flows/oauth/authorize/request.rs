@@ -21,6 +21,7 @@ use crate::{
         },
         tokens::{claims as user_claims, id_token},
     },
+    ids::ClientId,
     model::{
         authentication::{ACR_VALUES, SecondFactorRequest},
         client::{Client, GrantType, Source},
@@ -155,8 +156,8 @@ pub async fn read(
     freshness: Freshness,
     address: IpAddr,
 ) -> Result<Request, Refused> {
-    let source = RequestSource::of(params).map_err(page)?;
-    let id = &source.client_id;
+    let mut source = RequestSource::of(params).map_err(page)?;
+    let id = &ClientId::from(std::mem::take(&mut source.client_id));
     let remembered = match freshness {
         Freshness::Remembered => app.directory.cached(id),
         Freshness::Now => None,
@@ -355,7 +356,7 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
     let second_factor = second_factor(client, params.acr_values.as_deref(), wish("acr"));
     let hinted = match &params.id_token_hint {
         Some(token) => {
-            let hint = id_token::hint(app, token).filter(|hint| hint.aud == client.id);
+            let hint = id_token::hint(app, token).filter(|hint| hint.aud == client.id.as_str());
             let hint = hint.ok_or_else(|| {
                 OAuthError::invalid_request(
                     "`id_token_hint` must be an ID token that was issued to this client",

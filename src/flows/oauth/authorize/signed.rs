@@ -49,7 +49,7 @@ pub(crate) async fn open(app: &App, client: &Client, object: &str) -> Result<Par
 fn read(app: &App, client: &Client, claims: Claims) -> Result<Params, OAuthError> {
     let wrong = OAuthError::invalid_request_object;
     let now = app.clock.now().as_secs();
-    let says = |name: &Option<String>| name.as_ref().is_none_or(|name| *name == client.id);
+    let says = |name: &Option<String>| name.as_ref().is_none_or(|name| *name == client.id.as_str());
     if !says(&claims.iss) || !says(&claims.client_id) {
         return Err(wrong("`iss` and `client_id` of the request object must be the client"));
     }
@@ -64,11 +64,11 @@ fn read(app: &App, client: &Client, claims: Claims) -> Result<Params, OAuthError
     if claims.nbf.is_some_and(|nbf| nbf > now.saturating_add(SKEW)) {
         return Err(wrong("the request object is not valid yet (`nbf`)"));
     }
-    let mut pairs = vec![("client_id".to_owned(), client.id.clone())];
+    let mut pairs = vec![("client_id".to_owned(), client.id.to_string())];
     for (name, value) in claims.rest {
         match (name.as_str(), value) {
             // As an assertion it would authenticate the client (RFC 9101 §10.8).
-            ("sub", Value::String(sub)) if sub == client.id => {
+            ("sub", Value::String(sub)) if sub == client.id.as_str() => {
                 return Err(wrong("`sub` of a request object must not be the client"));
             }
             ("iat" | "jti" | "sub", _) => {}

@@ -40,7 +40,7 @@ pub(crate) async fn verify(
     verified.map_err(|why| unproven("assertion.signature", why))?;
     let claims = jwt.assertion().map_err(|why| refused(vec![("assertion.claims", why)]))?;
     let violations = {
-        let sub = (claims.sub == client.id, "must be the client_id");
+        let sub = (claims.sub == client.id.as_str(), "must be the client_id");
         claims.violations(&client.id, sub, &audiences(app, client), now)
     };
     if !violations.is_empty() {

@@ -17,6 +17,7 @@ use crate::{
     directory::CachedClient,
     error::Error,
     flows::{admin::clients, tokens::verify},
+    ids::ClientId,
     limits::{Key, Limit, RetryAfter},
     model::{
         actor::RequestContext,
@@ -33,15 +34,15 @@ pub const TOKENS: &str = "propusk:tokens";
 pub enum ClientCredentials {
     /// A public client only identifies itself (`none`).
     Absent {
-        client_id: String,
+        client_id: ClientId,
     },
     Secret {
-        client_id: String,
+        client_id: ClientId,
         secret: String,
     },
     /// `private_key_jwt` (OpenID Connect Core §9).
     Assertion {
-        client_id: String,
+        client_id: ClientId,
         jwt: String,
     },
 }
@@ -66,7 +67,7 @@ impl ClientCredentials {
     }
 
     /// The client that the credentials claim to be of.
-    pub fn client_id(&self) -> &str {
+    pub fn client_id(&self) -> &ClientId {
         match self {
             Self::Absent { client_id }
             | Self::Secret { client_id, .. }
@@ -76,8 +77,8 @@ impl ClientCredentials {
 }
 
 /// The client that an assertion claims to be from, if the request has no `client_id`; not verified.
-pub fn claimed_client(jwt: &str) -> Option<String> {
-    assertion::claimed_client(jwt)
+pub fn claimed_client(jwt: &str) -> Option<ClientId> {
+    assertion::claimed_client(jwt).map(Into::into)
 }
 
 /// Authenticates the client.

@@ -94,10 +94,10 @@ fn check(app: &App, client: &Client, jwt: &ForeignJwt) -> Result<(), OAuthError>
     let claims = &jwt.claims;
     let now = app.clock.now().as_secs();
     let is_ours = |audience: &Audience| audience.names() == [app.config.server.issuer.clone()];
-    let is_listed = jwt.issuer.settings.clients.contains(&client.id);
+    let is_listed = jwt.issuer.settings.clients.iter().any(|one| *one == *client.id);
     let rules = [
         ("`aud` must be this server's issuer and nothing else", is_ours(&claims.aud)),
-        ("`client_id` is another client", claims.client_id.as_ref() == Some(&client.id)),
+        ("`client_id` is another client", claims.client_id.as_deref() == Some(&*client.id)),
         ("`iat` is missing", claims.iat.is_some()),
         (
             "`jti` must have 1 to 256 bytes",

@@ -57,7 +57,7 @@ pub(crate) async fn issue(
         return id_jag::accept(app, client, &jwt, request, caller).await;
     }
     let issuer: Issuer = jwt.claims().map_err(|_| refused("assertion.iss", "`iss` is missing"))?;
-    if issuer.iss != client.id {
+    if issuer.iss != client.id.as_str() {
         return Err(refused("assertion.iss", "the issuer of the assertion is not trusted").into());
     }
     let login = of_own_user(app, client, &jwt).await?;
@@ -111,7 +111,8 @@ async fn of_own_user(
 
 /// The rules of RFC 7523 §3. `aud` is the issuer alone, as for client assertions (RFC 10070).
 fn check(app: &App, client: &Client, claims: &Assertion) -> Result<(), OAuthError> {
-    let sub = (claims.sub != client.id, "must be a user of the client, not the client itself");
+    let sub =
+        (claims.sub != client.id.as_str(), "must be a user of the client, not the client itself");
     let issuer = std::slice::from_ref(&app.config.server.issuer);
     let violations = claims.violations(&client.id, sub, issuer, app.clock.now());
     for (claim, why) in &violations {

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     flows::admin::clients::{self, policy},
     http::json::unique_members,
+    ids::ClientId,
     model::client::{Client, Metadata, Source},
     storage::{clients as rows, clients::ClientFilter},
 };
@@ -38,7 +39,7 @@ impl ClientsApi {
         let filter = ClientFilter { source: source.0, disabled: disabled.0 };
         let after = page.after().unwrap_or_default();
         let found = rows::page(&admin.app.db, &filter, after, page.rows()).await;
-        Ok(page.answer("clients", found, |client| client.id.clone())?)
+        Ok(page.answer("clients", found, |client| client.id.to_string())?)
     }
 
     /// Create a client
@@ -54,6 +55,7 @@ impl ClientsApi {
         let request = idempotency_key.request(&admin, "client.add", &body.0)?;
         let Body(CreateClient { id, metadata }) = body;
         let metadata = policy::parse(Value::from_iter(metadata)).map_err(Error::Validation)?;
+        let id = id.map(Into::into);
         let created = clients::create(&admin.app, id, metadata, request, &admin.actor).await?;
         Ok(created.into())
     }
@@ -62,7 +64,7 @@ impl ClientsApi {
     ///
     /// The `ETag` of the response goes into `If-Match` of a change.
     #[oai(path = "/:id", method = "get", operation_id = "adminGetClient")]
-    async fn get(&self, admin: Admin, id: Path) -> Get<ClientData> {
+    async fn get(&self, admin: Admin, id: Path<ClientId>) -> Get<ClientData> {
         Ok(WithEtag::new("client", clients::by_id(&admin.app, &id.0).await?))
     }
 
@@ -74,7 +76,7 @@ impl ClientsApi {
     async fn replace(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<ClientId>,
         if_match: IfMatch,
         body: Body<UpdateClient>,
     ) -> Update<ClientWithSecret, Conflict> {
@@ -92,7 +94,7 @@ impl ClientsApi {
     async fn update(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<ClientId>,
         if_match: IfMatch,
         body: Body<UpdateClient>,
     ) -> Update<ClientWithSecret, Conflict> {
@@ -105,7 +107,12 @@ impl ClientsApi {
     ///
     /// Its sessions are revoked, and its tokens are refused at once.
     #[oai(path = "/:id", method = "delete", operation_id = "adminDeleteClient")]
-    async fn delete(&self, admin: Admin, id: Path, if_match: IfMatch) -> Delete<Conflict> {
+    async fn delete(
+        &self,
+        admin: Admin,
+        id: Path<ClientId>,
+        if_match: IfMatch,
+    ) -> Delete<Conflict> {
         clients::delete(&admin.app, &id.0, &if_match.0, &admin.actor).await?;
         Ok(deleted())
     }
@@ -117,7 +124,7 @@ impl ClientsApi {
     async fn rotate_secret(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<ClientId>,
         body: Body<RotateClientSecret>,
     ) -> Act<WithEtag<ClientWithSecret>, (JsonBody, Conflict)> {
         let overlap = Duration::from_secs(body.0.overlap_seconds.into());
@@ -131,7 +138,11 @@ impl ClientsApi {
     /// Nothing is issued to it any more; its sessions are revoked and its tokens are refused at
     /// once.
     #[oai(path = "/:id/disable", method = "post", operation_id = "adminDisableClient")]
-    async fn disable(&self, admin: Admin, id: Path) -> Act<WithEtag<ClientData>, Conflict> {
+    async fn disable(
+        &self,
+        admin: Admin,
+        id: Path<ClientId>,
+    ) -> Act<WithEtag<ClientData>, Conflict> {
         let client = clients::disable(&admin.app, &id.0, &admin.actor).await?;
         Ok(WithEtag::new("disabled", client))
     }
@@ -140,7 +151,11 @@ impl ClientsApi {
     ///
     /// Revoked sessions stay revoked.
     #[oai(path = "/:id/enable", method = "post", operation_id = "adminEnableClient")]
-    async fn enable(&self, admin: Admin, id: Path) -> Act<WithEtag<ClientData>, Conflict> {
+    async fn enable(
+        &self,
+        admin: Admin,
+        id: Path<ClientId>,
+    ) -> Act<WithEtag<ClientData>, Conflict> {
         let client = clients::enable(&admin.app, &id.0, &admin.actor).await?;
         Ok(WithEtag::new("enabled", client))
     }
@@ -222,7 +237,7 @@ impl From<Client> for ClientData {
             updated_at: client.updated_at.rfc3339(),
             expires_at: client.expires_at.map(Timestamp::rfc3339),
             disabled_at: client.disabled_at.map(Timestamp::rfc3339),
-            id: client.id,
+            id: client.id.into(),
         }
     }
 }

@@ -34,7 +34,7 @@ impl SessionsApi {
         let filter = SessionFilter {
             user_id: user.0.map(Into::into),
             subject: subject.0,
-            client_id: client.0,
+            client_id: client.0.map(Into::into),
             live: live.0,
         };
         let app = &admin.app;
@@ -106,7 +106,7 @@ impl From<session::SessionOverview> for SessionOverview {
             id: session.id,
             subject: session.subject,
             user_id: session.user_id.map(Into::into),
-            client_id: session.client_id,
+            client_id: session.client_id.into(),
             scope: session.scope.to_string(),
             created_at: session.created_at.rfc3339(),
             authenticated_at: session.authenticated_at.map(Timestamp::rfc3339),

@@ -24,7 +24,7 @@ pub async fn show(admin: Admin) -> Result<Response> {
     let mut filter = SessionFilter {
         user_id: list.text("user", "op-user").map(Into::into),
         subject: list.text("subject", "op-external-subject"),
-        client_id: list.text("client", "admin-client"),
+        client_id: list.text("client", "admin-client").map(Into::into),
         live: list
             .choice("live", "admin-state", &[("true", "op-live"), ("false", "op-not-live")])
             .map(|live| live == "true"),

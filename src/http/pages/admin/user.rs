@@ -123,7 +123,7 @@ async fn act(admin: &Admin, id: &UserId) -> Result<Done, Error> {
             "user-module-withdrawn"
         }
         "withdraw-consent" => {
-            applications::withdraw(app, id, named("client")?, actor).await?;
+            applications::withdraw(app, id, &named("client")?.into(), actor).await?;
             "user-consent"
         }
         "delete" => {

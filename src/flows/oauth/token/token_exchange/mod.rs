@@ -190,7 +190,7 @@ fn acting(
         Some(actor) => Some(ActorClaim {
             iss: actor.iss.clone(),
             sub: actor.sub.clone(),
-            client_id: actor.client_id.clone().filter(|id| *id != actor.sub),
+            client_id: actor.client_id.clone().filter(|id| id.as_str() != actor.sub),
             act: before.map(Box::new),
         }),
         None => before,

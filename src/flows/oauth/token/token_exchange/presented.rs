@@ -13,6 +13,7 @@ use crate::{
         oauth::token::foreign::{self, ForeignJwt},
         tokens::{refresh, verify},
     },
+    ids::ClientId,
     jose::ClientJwt,
     model::{
         client::{Client, TokenExchangePolicy},
@@ -39,7 +40,7 @@ pub(super) struct Presented {
     pub iss: Option<String>,
     pub sub: String,
     /// The client that it was issued to.
-    pub client_id: Option<String>,
+    pub client_id: Option<ClientId>,
     pub scope: Scope,
     pub audiences: Vec<String>,
     pub expires_at: Timestamp,
@@ -226,7 +227,7 @@ fn id_token(app: &App, client: &Client, text: &str) -> Result<(IdClaims, String)
         None => return Err(InvalidToken("signed by an unknown key")),
     }
     let claims: IdClaims = token.claims()?;
-    if claims.aud != client.id {
+    if claims.aud != client.id.as_str() {
         return Err(InvalidToken("the ID token was issued to another client"));
     }
     // The rules of an access token of the same session: dates, and the revocation list.
@@ -234,7 +235,7 @@ fn id_token(app: &App, client: &Client, text: &str) -> Result<(IdClaims, String)
         issuer: &claims.iss,
         audience: Audience::One(claims.aud.clone()),
         subject: &claims.sub,
-        client_id: &claims.aud,
+        client_id: &client.id,
         scope: Scope::default(),
         session: Some(&claims.sid),
         auth_time: None,
@@ -334,7 +335,7 @@ async fn of_issuer(
     Ok(Ok(Presented {
         iss: Some(jwt.claims.iss.clone()),
         sub: jwt.claims.sub.clone(),
-        client_id: jwt.claims.client_id.clone(),
+        client_id: jwt.claims.client_id.clone().map(Into::into),
         scope: jwt.scope(),
         // Its audiences are not APIs of this server.
         audiences: vec![],

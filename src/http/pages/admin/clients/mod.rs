@@ -31,14 +31,16 @@ pub async fn list(admin: Admin) -> Result<Response> {
     };
     let id = asked(&admin, "id");
     let found = match id {
-        Some(id) => rows::by_id(&admin.app.db, id).await.map(|found| found.into_iter().collect()),
+        Some(id) => {
+            rows::by_id(&admin.app.db, &id.into()).await.map(|found| found.into_iter().collect())
+        }
         None => {
             let after = asked(&admin, "after").unwrap_or_default();
             rows::page(&admin.app.db, &filter, after, READ).await
         }
     };
     let mut found: Vec<Client> = found.map_err(|error| ApiError::from(Error::from(error)))?;
-    let next = cut(&admin, &mut found, "after", |client| client.id.clone());
+    let next = cut(&admin, &mut found, "after", |client| client.id.to_string());
     let filters = AdminForm {
         id: "filters",
         method: FormMethod::Get,
@@ -75,7 +77,7 @@ pub async fn list(admin: Admin) -> Result<Response> {
     let row = |client: &Client| {
         vec![
             Cell::link(client.name(), path_of(PATH, &client.id)),
-            Cell::Code(client.id.clone()),
+            Cell::Code(client.id.to_string()),
             Cell::Text(source(&admin, client.source)),
             Cell::Lines(grants(&client.metadata)),
             state(&admin, client),
@@ -156,7 +158,7 @@ pub async fn new(admin: Admin) -> Result<Response> {
 pub async fn create(admin: Admin) -> Result<Response> {
     let created = match requested(&admin) {
         Ok((id, metadata)) => {
-            clients::create(&admin.app, Some(id), metadata, None, &admin.actor).await
+            clients::create(&admin.app, Some(id.into()), metadata, None, &admin.actor).await
         }
         Err(error) => Err(error),
     };

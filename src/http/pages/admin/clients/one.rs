@@ -27,6 +27,7 @@ use crate::{
         },
         views::{AdminForm, AdminSection, Block, Cell, Facts, Field, FormMethod, Input, Table},
     },
+    ids::ClientId,
     model::{
         client::{Client, Metadata, Source},
         session::SessionOverview,
@@ -36,7 +37,7 @@ use crate::{
 
 /// Shows a client.
 #[handler]
-pub async fn show(admin: Admin, Path(id): Path<String>) -> Result<Response> {
+pub async fn show(admin: Admin, Path(id): Path<ClientId>) -> Result<Response> {
     page(&admin, &id, None, &Rejected::default()).await
 }
 
@@ -52,7 +53,7 @@ enum Done {
 
 /// Does what a form of the page says.
 #[handler]
-pub async fn submit(admin: Admin, Path(id): Path<String>) -> Result<Response> {
+pub async fn submit(admin: Admin, Path(id): Path<ClientId>) -> Result<Response> {
     match act(&admin, &id).await {
         Ok(Done::Said(done)) => admin.done(&admin.path, done),
         Ok(Done::Deleted) => admin.done(PATH, "client-deleted"),
@@ -61,7 +62,7 @@ pub async fn submit(admin: Admin, Path(id): Path<String>) -> Result<Response> {
     }
 }
 
-async fn act(admin: &Admin, id: &str) -> Result<Done, Error> {
+async fn act(admin: &Admin, id: &ClientId) -> Result<Done, Error> {
     let (app, actor) = (&admin.app, &admin.actor);
     match admin.given("action").unwrap_or_default() {
         "change" => {
@@ -153,7 +154,7 @@ fn of_document(error: Error) -> Error {
 /// The page of a client; with its secret, if it was generated just now.
 async fn page(
     admin: &Admin,
-    id: &str,
+    id: &ClientId,
     secret: Option<String>,
     rejected: &Rejected,
 ) -> Result<Response> {
@@ -255,7 +256,7 @@ const NAMES: [(&str, &str); 26] = [
 fn facts(admin: &Admin, client: &Client) -> Facts {
     let moment = |at: Option<Timestamp>| Cell::of(at.map(Admin::minute));
     let mut facts = vec![
-        (admin.text("admin-client-id"), Cell::Code(client.id.clone())),
+        (admin.text("admin-client-id"), Cell::Code(client.id.to_string())),
         (admin.text("admin-client-state"), state(admin, client)),
         (admin.text("admin-client-source"), Cell::Text(source(admin, client.source))),
         (admin.text("admin-client-created"), Cell::Text(Admin::minute(client.created_at))),
