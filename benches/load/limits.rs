@@ -313,7 +313,7 @@ impl Statements {
         Ok(match self {
             Self::Postgres(pool) => {
                 let row = sqlx::query(sessions::ROTATE)
-                    .bind(&chain.id)
+                    .bind(chain.id.as_str())
                     .bind(&chain.hash[..])
                     .bind(&successor[..])
                     .bind(now.micros())

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use propusk::{
     clock::{Clock, Rng},
+    ids::SessionId,
     model::{
         self,
         client::{Client, Consent, GrantType, Metadata, Secret, Source, TokenExchangePolicy},
@@ -84,7 +85,7 @@ pub async fn seed(site: &Deployment) -> Result<()> {
         client("bench-rs256", SigningAlgorithm::Rs256)?,
     ];
     let browser = NewBrowserSession {
-        id: model::new_id(&clock, &rng),
+        id: model::new_id(&clock, &rng).into(),
         token_hash: Sha256::digest(COOKIE).into(),
         user_id: site.login.user_id.as_str().into(),
         amr: "pwd".to_owned(),
@@ -192,7 +193,7 @@ async fn reads(db: &Db, id: &str, connections: usize, lasting: Duration) -> Resu
     let until = Instant::now() + lasting;
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
-        let (db, id) = (db.clone(), id.to_owned());
+        let (db, id) = (db.clone(), SessionId::from(id));
         tasks.spawn(async move {
             let mut count = 0;
             while Instant::now() < until {

@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use propusk::{
     clock::{Clock, Rng, Timestamp},
     config::Config,
+    ids::SessionId,
     model,
     oauth::{
         refresh_token::{ChainKey, RefreshToken},
@@ -23,7 +24,7 @@ const PLACES: usize = 64;
 /// A session as the refresh statement uses it.
 #[derive(Clone)]
 pub struct Chain {
-    pub id: String,
+    pub id: SessionId,
     /// The current hash in the row.
     pub hash: [u8; 32],
 }
@@ -86,7 +87,7 @@ pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Re
         let share = |total: usize| total * (place + 1) / PLACES - total * place / PLACES;
         let mut batch = Vec::new();
         for _ in 0..share(count) {
-            let id = model::new_id(&clock, &rng);
+            let id = SessionId::from(model::new_id(&clock, &rng));
             // Only its number matters: the first secret is random.
             let key = ChainKey::new(chain_key, &[0; 32]);
             let token = RefreshToken::first(&key, id.parse()?, rng.bytes());
@@ -128,7 +129,7 @@ pub async fn users(db: &Db, like: &str, count: usize) -> Result<()> {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn new_session(
-    id: String,
+    id: SessionId,
     login: &Login,
     chain_key: u32,
     first_hash: [u8; 32],

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     flows::{admin::users, sessions::end},
     http::api::admin::{AuditEntry, SessionOverview},
-    ids::ClientId,
+    ids::{ClientId, SessionId},
     model::actor::Actor,
     storage::{
         audit::{self, AuditFilter},
@@ -48,7 +48,7 @@ pub enum SessionCommand {
     /// Show a session
     Show {
         /// Session id, the `sid` of its tokens
-        id: String,
+        id: SessionId,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -57,7 +57,7 @@ pub enum SessionCommand {
     Revoke {
         /// Session id, the `sid` of its tokens
         #[arg(required_unless_present = "subject")]
-        id: Option<String>,
+        id: Option<SessionId>,
         /// Instead: all sessions of this user of a back end, by the `sub` of their tokens
         #[arg(long, conflicts_with = "id")]
         subject: Option<String>,

@@ -19,7 +19,7 @@ impl From<TokenResponse> for v1::TokenResponse {
             expires_in: seconds(issued.expires_in),
             scope: issued.scope.to_string(),
             id_token: issued.id_token,
-            session_id,
+            session_id: session_id.into(),
             refresh_expires_in: seconds(refresh_expires_in),
         }
     }
@@ -45,7 +45,7 @@ impl From<Introspection> for v1::ValidateResponse {
             iat: facts.iat,
             exp: facts.exp,
             jti: facts.jti.unwrap_or_default(),
-            sid: facts.sid.unwrap_or_default(),
+            sid: facts.sid.unwrap_or_default().into(),
             auth_time: facts.auth_time,
             user_id: facts.user_id.unwrap_or_default(),
             email: facts.email.unwrap_or_default(),

@@ -106,7 +106,7 @@ impl TokenService for Tokens {
             }
             What::SessionId(id) => {
                 required(&call, "session_id", &id)?;
-                revoke::revoke_session(app, client, &id, &actor).await
+                revoke::revoke_session(app, client, &id.into(), &actor).await
             }
             What::Subject(id) => {
                 required(&call, "subject", &id)?;

@@ -2,6 +2,7 @@
 
 use crate::{
     clock::Timestamp,
+    ids::BrowserSessionId,
     model::{
         authentication::{self, SecondFactorRequest},
         module::OpenGrant,
@@ -13,7 +14,7 @@ use crate::{
 /// A logged-in browser, identified by an opaque cookie.
 #[derive(Clone, Debug)]
 pub struct BrowserSession {
-    pub id: String,
+    pub id: BrowserSessionId,
     pub user: User,
     /// Open module grants of the user; some may have reached their planned end.
     pub modules: Vec<OpenGrant>,
@@ -57,7 +58,7 @@ impl BrowserSession {
 /// A browser session as its user sees it.
 #[derive(Clone, Debug)]
 pub struct BrowserOverview {
-    pub id: String,
+    pub id: BrowserSessionId,
     pub created_at: Timestamp,
     /// The last login, which keeps the session of the same user.
     pub authenticated_at: Timestamp,

@@ -2,7 +2,11 @@
 
 use std::net::IpAddr;
 
-use crate::{clock::Timestamp, ids::ClientId, oauth::scope::Scope};
+use crate::{
+    clock::Timestamp,
+    ids::{BrowserSessionId, ClientId, SessionId},
+    oauth::scope::Scope,
+};
 
 /// A request of a device.
 #[derive(Clone, Debug)]
@@ -17,9 +21,9 @@ pub struct DeviceAuthorization {
     pub resources: Vec<String>,
     pub state: DeviceState,
     /// The browser session in which the user code was entered: it alone may decide.
-    pub browser_session_id: Option<String>,
+    pub browser_session_id: Option<BrowserSessionId>,
     /// The session that an approval opened. It begins when the device code is used.
-    pub session_id: Option<String>,
+    pub session_id: Option<SessionId>,
     /// The address of the device.
     pub address: Option<IpAddr>,
     pub user_agent: Option<String>,

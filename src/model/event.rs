@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::Timestamp,
-    ids::{ClientId, UserId},
+    ids::{BrowserSessionId, ClientId, SessionId, UserId},
     model::{
         second_factor::FactorKind, session::RevocationReason, user::User, webhook::DisabledFor,
     },
@@ -71,20 +71,24 @@ impl Event {
         }
     }
 
-    pub fn session_created(subject: &str, session_id: &str, client_id: &ClientId) -> Self {
+    pub fn session_created(subject: &str, session_id: &SessionId, client_id: &ClientId) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "clientId": client_id });
         Self { kind: "session.created", subject: subject.to_owned(), data }
     }
 
-    pub fn browser_logged_in(subject: &str, browser_session_id: &str) -> Self {
+    pub fn browser_logged_in(subject: &str, browser_session_id: &BrowserSessionId) -> Self {
         Self::of_browser("browser.logged_in", subject, browser_session_id)
     }
 
-    pub fn browser_logged_out(subject: &str, browser_session_id: &str) -> Self {
+    pub fn browser_logged_out(subject: &str, browser_session_id: &BrowserSessionId) -> Self {
         Self::of_browser("browser.logged_out", subject, browser_session_id)
     }
 
-    fn of_browser(kind: &'static str, subject: &str, browser_session_id: &str) -> Self {
+    fn of_browser(
+        kind: &'static str,
+        subject: &str,
+        browser_session_id: &BrowserSessionId,
+    ) -> Self {
         Self {
             kind,
             subject: subject.to_owned(),
@@ -157,7 +161,11 @@ impl Event {
         Self { kind: "webhook.disabled", subject: webhook_id.to_owned(), data }
     }
 
-    pub fn session_revoked(subject: &str, session_id: &str, reason: RevocationReason) -> Self {
+    pub fn session_revoked(
+        subject: &str,
+        session_id: &SessionId,
+        reason: RevocationReason,
+    ) -> Self {
         let data = json!({ "userId": subject, "sessionId": session_id, "reason": reason.as_str() });
         Self { kind: "session.revoked", subject: subject.to_owned(), data }
     }

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::Timestamp, ids::UserId};
+use crate::{
+    clock::Timestamp,
+    ids::{BrowserSessionId, UserId},
+};
 
 /// What is encrypted under the master key.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +36,7 @@ pub struct ServiceToken {
     pub subject: String,
     pub user_id: Option<UserId>,
     /// The browser session in which the user connected an account.
-    pub browser_session_id: Option<String>,
+    pub browser_session_id: Option<BrowserSessionId>,
     /// The number of tokens stored so far.
     pub version: i64,
     /// [`Secrets`], as a JWE.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    ids::{ClientId, UserId},
+    ids::{BrowserSessionId, ClientId, SessionId, UserId},
     model::{module::OpenGrant, user::User},
     oauth::scope::Scope,
 };
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Session {
     /// The `sid` of its tokens.
-    pub id: String,
+    pub id: SessionId,
     /// The `sub` of its tokens.
     pub subject: String,
     pub client_id: ClientId,
@@ -31,7 +31,7 @@ pub struct Session {
     pub expires_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
     /// The browser session it was opened in.
-    pub browser_session_id: Option<String>,
+    pub browser_session_id: Option<BrowserSessionId>,
     /// SHA-256 of its authorization code.
     pub code_hash: Option<Vec<u8>>,
     /// When the authorization code was exchanged; `None` until then.
@@ -50,14 +50,14 @@ pub struct Session {
 #[derive(Clone, Debug)]
 pub struct SessionOverview {
     /// The `sid` of its tokens.
-    pub id: String,
+    pub id: SessionId,
     /// The `sub` of its tokens.
     pub subject: String,
     /// `None` if the subject is not a user of this server.
     pub user_id: Option<UserId>,
     pub client_id: ClientId,
     /// The browser session it was opened in.
-    pub browser_session_id: Option<String>,
+    pub browser_session_id: Option<BrowserSessionId>,
     pub scope: Scope,
     pub created_at: Timestamp,
     pub authenticated_at: Option<Timestamp>,

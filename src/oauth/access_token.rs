@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    ids::{ClientId, UserId},
+    ids::{ClientId, SessionId, UserId},
     oauth::{jwt::InvalidToken, scope::Scope},
 };
 
@@ -28,7 +28,7 @@ pub struct AccessClaims {
     pub scope: Scope,
     /// The session id (OpenID Connect Front-Channel Logout §3); absent for client credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sid: Option<String>,
+    pub sid: Option<SessionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
     /// How the user has logged in (RFC 9068 §2.2.1, RFC 9470 §6); absent where nobody has.
@@ -146,7 +146,7 @@ pub struct NewAccessToken<'a> {
     pub subject: &'a str,
     pub client_id: &'a ClientId,
     pub scope: Scope,
-    pub session: Option<&'a str>,
+    pub session: Option<&'a SessionId>,
     pub auth_time: Option<Timestamp>,
     pub acr: Option<&'a str>,
     pub amr: &'a [String],
@@ -181,7 +181,7 @@ impl AccessClaims {
             jti,
             client_id: new.client_id.to_owned(),
             scope: new.scope,
-            sid: new.session.map(str::to_owned),
+            sid: new.session.cloned(),
             auth_time: new.auth_time.map(Timestamp::as_secs),
             acr: new.acr.map(str::to_owned),
             amr: new.amr.to_vec(),

@@ -1,5 +1,6 @@
 //! ID tokens (OpenID Connect Core §2).
 
+use crate::ids::SessionId;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -27,7 +28,7 @@ pub struct IdClaims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_hash: Option<String>,
     /// The session id (OpenID Connect Back-Channel Logout §2.1).
-    pub sid: String,
+    pub sid: SessionId,
     #[serde(flatten)]
     pub user_claims: Map<String, Value>,
 }

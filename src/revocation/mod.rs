@@ -215,7 +215,7 @@ impl Entries {
         let iat = issued_first(claims);
         let is_of_lost_subject =
             |until: Option<&(i64, Timestamp)>| until.is_some_and(|(until, _)| iat <= *until);
-        let session = || self.sessions.contains_key(claims.sid.as_ref()?).then_some(());
+        let session = || self.sessions.contains_key(claims.sid.as_deref()?).then_some(());
         if self.tokens.contains_key(&claims.jti) {
             Some("token")
         } else if session().is_some() {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::{CLOCK_SKEW, Timestamp},
-    ids::{ClientId, UserId},
+    ids::{BrowserSessionId, ClientId, UserId},
     model::{
         browser_session::{AuthorizationContext, BrowserOverview, BrowserSession},
         created_at,
@@ -19,7 +19,7 @@ use crate::{
 /// A new browser session.
 #[derive(Debug)]
 pub struct NewBrowserSession {
-    pub id: String,
+    pub id: BrowserSessionId,
     /// SHA-256 of the cookie.
     pub token_hash: [u8; 32],
     pub user_id: UserId,
@@ -96,7 +96,7 @@ pub async fn authorization_context(
     let row =
         one(rows).ok_or_else(|| Error::Corrupt("change_counters has no row clients".to_owned()))?;
     let clients_version = row.get("clients_version")?;
-    let Some(id) = row.get::<Option<String>>("browser_id")? else {
+    let Some(id) = row.get::<Option<BrowserSessionId>>("browser_id")? else {
         return Ok(AuthorizationContext { clients_version, browser: None, consent: None });
     };
     let user = users::from_row(&row, &users::PREFIXED)?;
@@ -131,7 +131,7 @@ pub async fn renew(
     old_hash: [u8; 32],
     new: &NewBrowserSession,
     now: Timestamp,
-) -> Result<Option<String>> {
+) -> Result<Option<BrowserSessionId>> {
     let rows = tx
         .run(
             Statement::new(
@@ -155,7 +155,12 @@ pub async fn renew(
 }
 
 /// Lets a valid session last until a later time.
-pub async fn extend(db: &Db, id: &str, until: Timestamp, now: Timestamp) -> Result<()> {
+pub async fn extend(
+    db: &Db,
+    id: &BrowserSessionId,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<()> {
     let statement = Statement::new(
         "UPDATE browser_sessions SET expires_at = $2 WHERE id = $1 AND revoked_at IS NULL \
          AND expires_at > $3 AND expires_at < $2",
@@ -168,7 +173,7 @@ pub async fn extend(db: &Db, id: &str, until: Timestamp, now: Timestamp) -> Resu
 /// old cookie has no valid session of that id.
 pub async fn step_up(
     tx: &mut Tx,
-    id: &str,
+    id: &BrowserSessionId,
     new_hash: [u8; 32],
     amr: &str,
     now: Timestamp,
@@ -181,7 +186,7 @@ pub async fn step_up(
 }
 
 /// Whether the session is valid; it cannot be revoked until the transaction ends.
-pub async fn lock_valid(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn lock_valid(tx: &mut Tx, id: &BrowserSessionId, now: Timestamp) -> Result<bool> {
     macro_rules! valid {
         ($lock:literal) => {
             concat!(
@@ -200,7 +205,7 @@ pub async fn revoke_by_hash(
     tx: &mut Tx,
     token_hash: [u8; 32],
     now: Timestamp,
-) -> Result<Option<(String, String)>> {
+) -> Result<Option<(BrowserSessionId, UserId)>> {
     let rows = tx
         .run(
             Statement::new(
@@ -215,7 +220,7 @@ pub async fn revoke_by_hash(
 }
 
 /// Revokes a browser session; `false` if it was revoked already or does not exist.
-pub async fn revoke(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
+pub async fn revoke(tx: &mut Tx, id: &BrowserSessionId, now: Timestamp) -> Result<bool> {
     let rows = tx
         .run(
             Statement::new(
@@ -232,7 +237,7 @@ pub async fn revoke(tx: &mut Tx, id: &str, now: Timestamp) -> Result<bool> {
 pub async fn of_user(
     db: &Db,
     user_id: &UserId,
-    id: Option<&str>,
+    id: Option<&BrowserSessionId>,
     most: i64,
     now: Timestamp,
 ) -> Result<Vec<BrowserOverview>> {
@@ -253,7 +258,7 @@ pub async fn of_user(
 }
 
 fn overview_from_row(row: &Row) -> Result<BrowserOverview> {
-    let id: String = row.get("id")?;
+    let id: BrowserSessionId = row.get("id")?;
     let authenticated_at = Timestamp(row.get("authenticated_at")?);
     let created_at = created_at(&id).unwrap_or(authenticated_at);
     let used_at = row.get::<Option<i64>>("used_at")?.map(Timestamp);
@@ -270,19 +275,20 @@ fn overview_from_row(row: &Row) -> Result<BrowserOverview> {
     })
 }
 
-/// Revokes the valid browser sessions of a user without the one of the id `kept` (empty: all);
-/// returns their ids.
+/// Revokes the valid browser sessions of a user but `kept`; returns their ids.
 pub async fn revoke_others(
     tx: &mut Tx,
     user_id: &UserId,
-    kept: &str,
+    kept: Option<&BrowserSessionId>,
     now: Timestamp,
-) -> Result<Vec<String>> {
+) -> Result<Vec<BrowserSessionId>> {
     let statement = Statement::new(
         "UPDATE browser_sessions SET revoked_at = $3 WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL \
          AND expires_at > $3 RETURNING id",
     );
-    let rows = tx.run(statement.bind(user_id).bind(kept).bind(now)).await?;
+    let rows = tx
+        .run(statement.bind(user_id).bind(kept.map_or("", BrowserSessionId::as_str)).bind(now))
+        .await?;
     rows.iter().map(|row| row.get("id")).collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Db, Error, Result, Row, Statement, Tx, statement::one};
 use crate::{
     clock::Timestamp,
-    ids::ClientId,
+    ids::{BrowserSessionId, ClientId, SessionId},
     model::device_authorization::{DeviceAuthorization, DeviceState},
     oauth::scope::Scope,
 };
@@ -125,7 +125,7 @@ pub async fn by_user_code(db: &Db, user_code: &str) -> Result<Option<DeviceAutho
 pub async fn claim(
     db: &Db,
     user_code: &str,
-    browser_session_id: &str,
+    browser_session_id: &BrowserSessionId,
     now: Timestamp,
 ) -> Result<bool> {
     let statement = Statement::new(
@@ -143,9 +143,9 @@ pub async fn claim(
 pub async fn decide(
     tx: &mut Tx,
     user_code: &str,
-    browser_session_id: &str,
+    browser_session_id: &BrowserSessionId,
     state: DeviceState,
-    session_id: Option<&str>,
+    session_id: Option<&SessionId>,
     now: Timestamp,
 ) -> Result<bool> {
     let statement = Statement::new(

@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use super::{Db, Error, Result, Statement};
-use crate::{clock::Timestamp, ids::ClientId, model::client::Source};
+use crate::{
+    clock::Timestamp,
+    ids::{ClientId, SessionId},
+    model::client::Source,
+};
 
 /// A logout token to deliver to a client.
 #[derive(Clone, Debug)]
@@ -12,7 +16,7 @@ pub struct Delivery {
     pub id: String,
     pub client_id: ClientId,
     pub subject: String,
-    pub session_id: String,
+    pub session_id: SessionId,
     /// The number of attempts, including this one.
     pub attempts: i64,
 }

@@ -1,7 +1,10 @@
 //! Pushed authorization requests (RFC 9126).
 
 use super::{Db, Result, Row, Statement, statement::one};
-use crate::{clock::Timestamp, ids::ClientId};
+use crate::{
+    clock::Timestamp,
+    ids::{BrowserSessionId, ClientId},
+};
 
 /// Adds a request under the hash of its reference.
 pub async fn insert(
@@ -30,7 +33,7 @@ pub struct PushedRequest {
     /// Form-encoded.
     pub parameters: String,
     /// The browser session that used it.
-    pub used_by: Option<String>,
+    pub used_by: Option<BrowserSessionId>,
 }
 
 /// An unexpired request of this client.
@@ -58,7 +61,7 @@ pub async fn find(
 
 /// Uses a request in a browser session (RFC 9126 §4); `false` if another one has used it, or if it
 /// was removed. One statement decides between simultaneous uses.
-pub async fn take(db: &Db, id: [u8; 32], browser_session_id: &str) -> Result<bool> {
+pub async fn take(db: &Db, id: [u8; 32], browser_session_id: &BrowserSessionId) -> Result<bool> {
     let rows = db
         .write(
             Statement::new(

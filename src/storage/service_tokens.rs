@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Db, Error, Result, Row, Statement, Tx};
 use crate::{
     clock::Timestamp,
-    ids::UserId,
+    ids::{BrowserSessionId, UserId},
     model::service_token::{FailureKind, ServiceToken},
 };
 
@@ -249,7 +249,7 @@ pub async fn connect(
     tx: &mut Tx,
     service: &str,
     user_id: &UserId,
-    browser_session_id: &str,
+    browser_session_id: &BrowserSessionId,
     new: NewToken,
     now: Timestamp,
 ) -> Result<()> {

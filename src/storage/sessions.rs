@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    ids::{ClientId, UserId},
+    ids::{BrowserSessionId, ClientId, SessionId, UserId},
     model::{
         event::Event,
         session::{Session, SessionDetails},
@@ -61,11 +61,11 @@ use has_logout_uri;
 /// A new session.
 #[derive(Debug)]
 pub struct NewSession {
-    pub id: String,
+    pub id: SessionId,
     pub subject: String,
     pub user_id: Option<UserId>,
     pub client_id: ClientId,
-    pub browser_session_id: Option<String>,
+    pub browser_session_id: Option<BrowserSessionId>,
     pub scope: Scope,
     pub credential: Credential,
     /// `None`: the user did not log in for it.
@@ -113,7 +113,7 @@ macro_rules! insert {
 /// A new row.
 #[derive(Debug, Serialize)]
 pub(super) struct SessionRow {
-    pub id: String,
+    pub id: SessionId,
     subject: String,
     user_id: Option<UserId>,
     client_id: ClientId,
@@ -126,7 +126,7 @@ pub(super) struct SessionRow {
     expires_at: i64,
     address: Option<String>,
     user_agent: Option<String>,
-    browser_session_id: Option<String>,
+    browser_session_id: Option<BrowserSessionId>,
     #[serde(serialize_with = "optional_hex")]
     code_hash: Option<[u8; 32]>,
     redirect_uri: Option<String>,
@@ -393,7 +393,7 @@ fn logged_in(rows: Vec<Row>) -> CodeInsertion {
 
 /// The redirect URI and the challenge that a code is bound to; the challenge is empty if the client
 /// sent none. `None` if there is no such session, or it did not begin with a code.
-pub async fn code_binding(db: &Db, id: &str) -> Result<Option<(String, String)>> {
+pub async fn code_binding(db: &Db, id: &SessionId) -> Result<Option<(String, String)>> {
     let statement = Statement::new(
         "SELECT redirect_uri, code_challenge FROM sessions WHERE id = $1 AND code_hash IS NOT NULL",
     );
@@ -404,7 +404,7 @@ pub async fn code_binding(db: &Db, id: &str) -> Result<Option<(String, String)>>
 /// The parameters of a token request with an authorization code.
 #[derive(Debug)]
 pub struct PresentedCode<'a> {
-    pub session: &'a str,
+    pub session: &'a SessionId,
     pub hash: [u8; 32],
     pub client_id: &'a ClientId,
     /// Empty if not sent.
@@ -479,7 +479,7 @@ pub async fn exchange_code(
 /// The parameters of [`exchange_code`].
 #[derive(Debug)]
 pub(super) struct Exchange {
-    pub session: String,
+    pub session: SessionId,
     pub hash: [u8; 32],
     pub client_id: ClientId,
     pub redirect_uri: String,
@@ -566,7 +566,7 @@ pub const ROTATE: &str = rotate_sql!(
 /// one, the session is revoked or expired, or its user or client is disabled.
 pub async fn rotate(
     db: &Db,
-    id: &str,
+    id: &SessionId,
     client_id: &ClientId,
     presented: [u8; 32],
     successor: [u8; 32],
@@ -587,7 +587,7 @@ pub async fn rotate(
 /// The parameters of [`rotate`].
 #[derive(Debug)]
 pub(super) struct Rotation {
-    pub session: String,
+    pub session: SessionId,
     pub client_id: ClientId,
     pub presented: [u8; 32],
     pub successor: [u8; 32],
@@ -608,7 +608,7 @@ pub(super) async fn rotate_one(db: Db, rotation: Rotation) -> Result<Option<Sess
 }
 
 /// Finds a session by its id, by a statement that began after this call.
-pub async fn by_id(db: &Db, id: &str) -> Result<Option<Session>> {
+pub async fn by_id(db: &Db, id: &SessionId) -> Result<Option<Session>> {
     if id.contains('\0') {
         return Ok(None);
     }

@@ -22,7 +22,10 @@ use super::{
     statement::{hex, json},
     users::user_column,
 };
-use crate::model::{module::OpenGrant, session::Session};
+use crate::{
+    ids::SessionId,
+    model::{module::OpenGrant, session::Session},
+};
 
 /// Statements of a kind that run at the same time: where they wait for a disk, the next one is
 /// prepared.
@@ -33,7 +36,7 @@ type Found = Result<Option<Session>>;
 /// The queues of one database, each started by its first call.
 #[derive(Debug, Default)]
 pub(super) struct SharedSessions {
-    reads: OnceLock<Shared<String, Found>>,
+    reads: OnceLock<Shared<SessionId, Found>>,
     rotations: OnceLock<Shared<Rotation, Found>>,
     codes: OnceLock<Shared<SessionRow, Result<CodeInsertion>>>,
     exchanges: OnceLock<Shared<Exchange, Found>>,
@@ -45,7 +48,7 @@ fn servers<S>(db: &Db, server: fn(Db) -> S) -> impl Iterator<Item = S> {
     (0..CONCURRENT).map(move |_| server(db.without_notifications()))
 }
 
-pub(super) async fn by_id(db: &Db, id: &str) -> Found {
+pub(super) async fn by_id(db: &Db, id: &SessionId) -> Found {
     let reads = db.sessions.reads.get_or_init(|| Shared::start(servers(db, Reads)));
     reads.call(id.to_owned()).await.unwrap_or_else(|| Err(Error::closed()))
 }
@@ -83,10 +86,10 @@ pub(super) async fn open(db: &Db, opening: Opening) -> Result<Session> {
 #[derive(Debug)]
 struct Reads(Db);
 
-impl Serve<String, Found> for Reads {
+impl Serve<SessionId, Found> for Reads {
     const MOST: usize = 128;
 
-    async fn serve(&mut self, calls: Vec<Call<String, Found>>) {
+    async fn serve(&mut self, calls: Vec<Call<SessionId, Found>>) {
         const SQLITE: &str = concat!(
             "SELECT ",
             session_columns!(),
@@ -162,7 +165,10 @@ const ROTATE_ALL: (&str, &str) = (
 
 impl Rotations {
     /// The sessions that one statement has rotated, by their ids: for the first request of each.
-    async fn rotate_all(&self, calls: &[Call<Rotation, Found>]) -> Result<HashMap<String, Found>> {
+    async fn rotate_all(
+        &self,
+        calls: &[Call<Rotation, Found>],
+    ) -> Result<HashMap<SessionId, Found>> {
         let rows: Vec<_> = first_of_each(calls, |rotation| &rotation.session)
             .map(|rotation| RotationRow {
                 session: &rotation.session,
@@ -214,7 +220,7 @@ fn first_of_each<T, R>(
 }
 
 /// The rows of sessions by their ids; one that cannot be parsed fails its own request only.
-fn by_session(rows: &[Row]) -> Result<HashMap<String, Found>> {
+fn by_session(rows: &[Row]) -> Result<HashMap<SessionId, Found>> {
     rows.iter().map(|row| Ok((row.get("id")?, from_row(row).map(Some)))).collect()
 }
 
@@ -284,7 +290,7 @@ impl Exchanges {
     async fn exchange_all(
         &self,
         calls: &[Call<Exchange, Found>],
-    ) -> Result<HashMap<String, Found>> {
+    ) -> Result<HashMap<SessionId, Found>> {
         let first: Vec<_> = first_of_each(calls, |exchange| &exchange.session).collect();
         let rows: Vec<_> = first
             .iter()
@@ -354,7 +360,7 @@ impl Codes {
     async fn insert_all(
         &self,
         calls: &[Call<SessionRow, Result<CodeInsertion>>],
-    ) -> Result<HashSet<String>> {
+    ) -> Result<HashSet<SessionId>> {
         macro_rules! insert {
             ($select:literal) => {
                 concat!(
@@ -431,7 +437,7 @@ impl Openings {
     async fn open_all(
         &self,
         calls: &[Call<Opening, Result<Session>>],
-    ) -> Result<HashMap<String, Granted>> {
+    ) -> Result<HashMap<SessionId, Granted>> {
         macro_rules! insert {
             ($from:literal) => {
                 concat!(

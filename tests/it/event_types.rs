@@ -101,7 +101,7 @@ async fn every_event_in_the_outbox_matches_its_schema(backend: Backend) {
 
 #[test]
 fn an_event_that_does_not_match_its_schema_is_found() {
-    let event = Event::session_created("ann", "s1", &"spa".into());
+    let event = Event::session_created("ann", &"s1".into(), &"spa".into());
     assert_eq!(check(event.kind, &event.data), Ok(()));
     let changed = |change: fn(&mut Value)| {
         let mut data = event.data.clone();
@@ -122,7 +122,7 @@ fn an_event_that_does_not_match_its_schema_is_found() {
 #[should_panic(expected = "secret is not listed")]
 async fn no_event_with_an_unlisted_field_is_written() {
     let server = TestServer::start(Backend::Sqlite).await;
-    let mut event = Event::session_created("ann", "s1", &"spa".into());
+    let mut event = Event::session_created("ann", &"s1".into(), &"spa".into());
     event.data["secret"] = "1".into();
     let mut tx = server.app.begin(&Actor::operator()).await.expect("a transaction");
     let _ = tx.event(&event).await;

@@ -8,6 +8,7 @@ use propusk::{
     app::App,
     clock::{Clock, Rng},
     config::Config,
+    ids::SessionId,
     model::{
         actor::Actor,
         client::FIRST_PARTY,
@@ -40,8 +41,8 @@ async fn open(database: &Database) -> Arc<App> {
     App::open(config, Clock::fake(START), Rng::system()).await.expect("it opens")
 }
 
-fn id(number: u8) -> String {
-    format!("019aa6f2-8a00-7000-8000-{number:012}")
+fn id(number: u8) -> SessionId {
+    format!("019aa6f2-8a00-7000-8000-{number:012}").into()
 }
 
 fn hash(number: u8) -> [u8; 32] {
@@ -128,7 +129,7 @@ async fn a_stolen_token_beside_the_clients_own_request_gets_nothing(backend: Bac
 
 async fn concurrent_reads_find_each_their_own_session(backend: Backend) {
     let (_database, app) = with_sessions(backend).await;
-    let ids = (0..MANY).flat_map(|n| [id(n), id(n), id(n + MANY), format!("{}\0", id(n))]);
+    let ids = (0..MANY).flat_map(|n| [id(n), id(n), id(n + MANY), format!("{}\0", id(n)).into()]);
     let found = join_all(ids.map(|id| {
         let db = &app.db;
         async move { sessions::by_id(db, &id).await.expect("the database answers") }

@@ -11,7 +11,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::sessions::end,
-    ids::{ClientId, UserId},
+    ids::{BrowserSessionId, ClientId, UserId},
     model::{
         actor::{Actor, RequestContext},
         browser_session::{AuthorizationContext, BrowserSession},
@@ -123,7 +123,7 @@ pub async fn applications(app: &App, user_id: &UserId) -> Result<Vec<Arc<Client>
 /// [`Error::Unavailable`].
 pub async fn log_out(
     app: &App,
-    browser_session_id: &str,
+    browser_session_id: &BrowserSessionId,
     subject: &str,
     caller: &RequestContext,
 ) -> Result<(), Error> {

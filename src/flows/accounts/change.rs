@@ -14,6 +14,7 @@ use crate::{
         admin::users::{Kept, differences, taken},
         sessions::open::Cookie,
     },
+    ids::SessionId,
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -45,7 +46,7 @@ pub struct Owner<'a> {
 pub enum Present<'a> {
     Browser(&'a BrowserSession),
     /// The `sid` of the access token.
-    Session(&'a str),
+    Session(&'a SessionId),
 }
 
 /// Replaces the password. Every other session and refresh token of the user ends, the links of mails
@@ -78,10 +79,10 @@ pub async fn password(
             continue;
         }
         let (kept, cookie) = match present {
-            Present::Session(session) => (Kept { session, ..Kept::default() }, None),
+            Present::Session(session) => (Kept { session: Some(session), ..Kept::default() }, None),
             Present::Browser(browser) => {
                 let cookie = second_factors::step_up(app, &mut tx, browser, &[]).await?;
-                (Kept { browser: &browser.id, ..Kept::default() }, Some(cookie))
+                (Kept { browser: Some(&browser.id), ..Kept::default() }, Some(cookie))
             }
         };
         passwords::replace(app, &mut tx, &account, hash, kept).await?;

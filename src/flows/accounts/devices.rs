@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     error::Error,
     flows::{accounts::browser_session, sessions::end},
-    ids::{ClientId, UserId},
+    ids::{BrowserSessionId, ClientId, SessionId, UserId},
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -28,22 +28,22 @@ pub const MOST: i64 = 200;
 #[derive(Clone, Debug, Default)]
 pub struct Here {
     /// The session of the access token.
-    pub session: Option<String>,
+    pub session: Option<SessionId>,
     /// The browser session.
-    pub browser: Option<String>,
+    pub browser: Option<BrowserSessionId>,
 }
 
 impl Here {
     /// A browser.
-    pub fn in_browser(id: &str) -> Self {
-        Self { session: None, browser: Some(id.to_owned()) }
+    pub fn in_browser(id: &BrowserSessionId) -> Self {
+        Self { session: None, browser: Some(id.clone()) }
     }
 
     /// The session of an access token, and the browser session that it was opened in.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn of_token(app: &App, sid: Option<&str>) -> Result<Self, Error> {
+    pub async fn of_token(app: &App, sid: Option<&SessionId>) -> Result<Self, Error> {
         let Some(sid) = sid else { return Ok(Self::default()) };
         let row = sessions::overview_of(&app.db, sid).await?;
         let browser = row.and_then(|row| row.browser_session_id);
@@ -76,7 +76,7 @@ pub struct OwnSession {
     /// `None`: the login of a browser.
     pub client: Option<SessionClient>,
     /// The browser session that an application's session was opened in.
-    pub browser_session_id: Option<String>,
+    pub browser_session_id: Option<BrowserSessionId>,
     pub device: Device,
     pub address: Option<String>,
     pub created_at: Timestamp,
@@ -90,7 +90,7 @@ impl OwnSession {
     fn browser(row: BrowserOverview, here: &Here) -> Self {
         Self {
             is_current: here.is(&row.id),
-            id: row.id,
+            id: row.id.into(),
             client: None,
             browser_session_id: None,
             device: Device::of(row.user_agent.as_deref()),
@@ -107,7 +107,7 @@ impl OwnSession {
             known.map_or_else(|| row.client_id.to_string(), |client| client.name().to_owned());
         Ok(Self {
             is_current: here.is(&row.id),
-            id: row.id,
+            id: row.id.into(),
             client: Some(SessionClient { id: row.client_id, name }),
             browser_session_id: row.browser_session_id,
             device: Device::of(row.user_agent.as_deref()),
@@ -161,11 +161,12 @@ async fn find(app: &App, user_id: &UserId, id: &str) -> Result<Found, Error> {
         return Err(Error::NotFound("session"));
     }
     let now = app.clock.now();
-    let mut browsers = browser_sessions::of_user(&app.db, user_id, Some(id), 1, now).await?;
+    let mut browsers =
+        browser_sessions::of_user(&app.db, user_id, Some(&id.into()), 1, now).await?;
     if let Some(row) = browsers.pop() {
         return Ok(Found::Browser(row));
     }
-    let row = sessions::overview_of(&app.db, id).await?;
+    let row = sessions::overview_of(&app.db, &id.into()).await?;
     let own = row.filter(|row| row.user_id.as_deref() == Some(user_id) && row.is_live(now));
     own.map(|row| Found::Application(Box::new(row))).ok_or(Error::NotFound("session"))
 }
@@ -218,7 +219,8 @@ pub async fn end_others(
     let now = tx.now();
     // Also this browser: the user may have ticked the box on a device of another person.
     let forgotten = remembered_devices::remove_all(&mut tx, user_id).await?;
-    let browsers = browser_sessions::revoke_others(&mut tx, user_id, kept, now).await?;
+    let browsers =
+        browser_sessions::revoke_others(&mut tx, user_id, here.browser.as_ref(), now).await?;
     // The locks may have waited; the time tells these sessions from those revoked before.
     let last = sessions::last_revocation(&mut tx, user_id).await?;
     let now = tx.read_clock();

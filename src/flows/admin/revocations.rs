@@ -32,7 +32,9 @@ pub async fn create(
 ) -> Result<Created<ListedRevocation>, Error> {
     check(&revocation, &reason)?;
     let session = match &revocation {
-        NewRevocation::Session(sid) => session_rows::overview_of(&app.db, sid).await?,
+        NewRevocation::Session(sid) => {
+            session_rows::overview_of(&app.db, &sid.as_str().into()).await?
+        }
         _ => None,
     };
     let mut tx = app.begin(actor).await?;

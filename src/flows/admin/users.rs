@@ -19,7 +19,7 @@ use crate::{
         mail::{self, NOTICE_TTL, Outgoing},
         provisioning,
     },
-    ids::UserId,
+    ids::{BrowserSessionId, SessionId, UserId},
     model::{
         actor::Actor,
         event::{Event, UserChange},
@@ -530,11 +530,11 @@ pub(crate) async fn revoke_sessions(
     revoke_other_sessions(tx, user, Kept::default(), reason, now).await
 }
 
-/// The sessions that go on where all others of a user are revoked; empty: none.
+/// The sessions that go on where all others of a user are revoked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Kept<'a> {
-    pub browser: &'a str,
-    pub session: &'a str,
+    pub browser: Option<&'a BrowserSessionId>,
+    pub session: Option<&'a SessionId>,
 }
 
 /// As [`revoke_sessions`], without those that are kept. No browser is remembered any more.

@@ -24,7 +24,7 @@ use crate::{
         },
         tokens::subject,
     },
-    ids::ClientId,
+    ids::{ClientId, SessionId},
     limits::{self, Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -315,7 +315,7 @@ pub async fn approve(
     let (user_id, resource) = (browser.user.id.clone(), target.key());
     let mut tx = app.begin(&Actor::caller(&user_id, caller)).await?;
     let now = tx.now();
-    let session_id = tx.new_id();
+    let session_id = SessionId::from(tx.new_id());
     let row = approved_session(app, client, &request, &target, &scope, &browser, &session_id)?;
     // First, as it locks the browser session; see `sessions::insert_code`.
     if sessions::insert_code_within(&mut tx, row, None, now).await? != CodeInsertion::Done {
@@ -353,7 +353,7 @@ fn approved_session(
     target: &Target,
     scope: &Scope,
     browser: &BrowserSession,
-    id: &str,
+    id: &SessionId,
 ) -> Result<NewSession, Error> {
     let hash = <[u8; 32]>::try_from(request.id.as_slice());
     let hash = hash.map_err(|_| Error::Unavailable("a device code hash of another size".into()))?;

@@ -8,7 +8,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::tokens::{refresh, scope, verify},
-    ids::ClientId,
+    ids::{ClientId, SessionId},
     model::client::Client,
     oauth::{
         access_token::{AccessClaims, ActorClaim, Audience},
@@ -41,7 +41,7 @@ pub struct Facts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sid: Option<String>,
+    pub sid: Option<SessionId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
     /// RFC 9470 §6.2

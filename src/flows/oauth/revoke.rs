@@ -13,6 +13,7 @@ use crate::{
         sessions::end,
         tokens::{refresh, subject, verify},
     },
+    ids::SessionId,
     model::{
         actor::{Actor, RequestContext},
         client::Client,
@@ -74,7 +75,7 @@ fn another_clients() -> OAuthError {
 pub async fn revoke_session(
     app: &App,
     client: &Client,
-    session_id: &str,
+    session_id: &SessionId,
     actor: &Actor,
 ) -> Result<(), Error> {
     // Every id is a UUID; PostgreSQL refuses a statement with NUL in a text.

@@ -32,7 +32,7 @@ use crate::{
     config::services::ServiceGrant,
     diagnostics,
     error::Error,
-    ids::UserId,
+    ids::{SessionId, UserId},
     model::{
         actor::Actor,
         client::Client,
@@ -68,7 +68,7 @@ pub struct Subject {
     pub id: String,
     user_id: Option<UserId>,
     /// `None` for a connected account, which is bound to a browser session.
-    session_id: Option<String>,
+    session_id: Option<SessionId>,
 }
 
 impl Subject {

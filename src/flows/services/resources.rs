@@ -74,7 +74,7 @@ async fn session(app: &App, resource: &Resource, verified: &Verified) -> Result<
         diagnostics::record("needed.scope", needed);
         return Err(refuse(format!("the token lacks the scope {needed}")));
     }
-    let Some(sid) = claims.sid.as_deref() else {
+    let Some(sid) = &claims.sid else {
         diagnostics::record("needed.sid", "the token of a user");
         return Err(refuse("the token is a client's own: users read this resource".to_owned()));
     };

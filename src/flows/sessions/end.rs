@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::{
     app::App,
     error::Error,
+    ids::{BrowserSessionId, SessionId},
     model::{
         actor::{Actor, RequestContext},
         event::{Event, UserChange},
@@ -20,7 +21,7 @@ use crate::{
 pub(crate) async fn end(
     tx: &mut AuditedTx,
     subject: &str,
-    session: &str,
+    session: &SessionId,
     reason: RevocationReason,
 ) -> storage::Result<bool> {
     let now = tx.now();
@@ -30,7 +31,7 @@ pub(crate) async fn end(
     tx.event(&Event::session_revoked(subject, session, reason)).await?;
     let detail = json!({ "sessionId": session, "reason": reason.as_str() });
     tx.audit("session.end", Some(subject), detail).await?;
-    tx.revoke(vec![NewRevocation::Session(session.to_owned())], reason.as_str()).await?;
+    tx.revoke(vec![NewRevocation::Session(session.as_str().to_owned())], reason.as_str()).await?;
     Ok(true)
 }
 
@@ -52,7 +53,7 @@ pub(crate) async fn end_one(
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn close(app: &App, id: &str, actor: &Actor) -> Result<(), Error> {
+pub async fn close(app: &App, id: &SessionId, actor: &Actor) -> Result<(), Error> {
     let found = sessions::overview_of(&app.db, id).await?;
     let found = found.ok_or(Error::NotFound("session"))?;
     let mut tx = app.begin(actor).await?;
@@ -77,7 +78,7 @@ pub(crate) async fn close_in(
 /// Revokes the sessions that are bound to a browser session, which is logged out.
 pub(crate) async fn end_of_browser(
     tx: &mut AuditedTx,
-    browser_session_id: &str,
+    browser_session_id: &BrowserSessionId,
 ) -> storage::Result<()> {
     let now = tx.now();
     let of = sessions::SessionSelector::Browser(browser_session_id);

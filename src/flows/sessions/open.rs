@@ -15,6 +15,7 @@ use crate::{
             issue::{self, TokenLifetimes},
         },
     },
+    ids::{BrowserSessionId, SessionId},
     limits::{Key, Limit},
     model::{
         actor::{Actor, RequestContext},
@@ -102,7 +103,7 @@ impl PreparedSession {
         let now = app.clock.now();
         let max_expires_at = now + ttl;
         let row = NewBrowserSession {
-            id: app.new_id(),
+            id: app.new_id().into(),
             token_hash: cookie_hash(&value),
             user_id: user.id,
             authenticated_at: None,
@@ -154,7 +155,7 @@ pub(crate) async fn open_in_browser(
     context: &RequestContext,
 ) -> Result<Option<Tokens>, Error> {
     app.admit(Limit::Writes, &Key::user(browser.user.id.as_bytes()))?;
-    let within = (browser.id.as_str(), browser.authenticated_at);
+    let within = (&browser.id, browser.authenticated_at);
     let amr = browser.amr;
     let open = storage::modules::open_of_user(&app.db, &browser.user.id).await?;
     let (row, tokens) =
@@ -176,13 +177,13 @@ async fn first_party_session(
     app: &App,
     user: User,
     open: &[OpenGrant],
-    within: Option<(&str, Timestamp)>,
+    within: Option<(&BrowserSessionId, Timestamp)>,
     amr: Vec<String>,
     context: &RequestContext,
 ) -> Result<(NewSession, Tokens), Error> {
     let now = app.clock.now();
     let authenticated_at = Some(within.map_or(now, |(_, at)| at));
-    let id = app.new_id();
+    let id = SessionId::from(app.new_id());
     let refresh = issue::first_refresh_token(app, &id, now)?;
     let scope = first_party::scope();
     let login = first_party::Login { at: authenticated_at, amr: &amr };

@@ -10,6 +10,7 @@ use crate::{
         scope::{self, UserAccess},
         verify,
     },
+    ids::SessionId,
     model::{
         actor::RequestContext,
         authentication,
@@ -116,7 +117,7 @@ impl Login<'_> {
 /// this server's own API that its user may have, the email address and the role.
 pub(crate) async fn access_token(
     app: &App,
-    session: &str,
+    session: &SessionId,
     user: &User,
     open: &[OpenGrant],
     scope: &Scope,

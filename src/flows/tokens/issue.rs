@@ -16,6 +16,7 @@ use crate::{
             subject::external,
         },
     },
+    ids::SessionId,
     keys,
     model::{
         client::{Client, Source, UserClaim},
@@ -53,7 +54,7 @@ pub struct TokenResponse {
 #[derive(Clone, Debug)]
 pub struct SessionReference {
     /// The `sid` of its tokens.
-    pub id: String,
+    pub id: SessionId,
     /// Seconds until the refresh token, if it is not used, expires; 0 without one.
     pub refresh_expires_in: u64,
 }
@@ -117,7 +118,7 @@ impl TokenLifetimes {
 /// [`Error::Unavailable`] where the key is missing.
 pub(crate) fn first_refresh_token(
     app: &App,
-    session: &str,
+    session: &SessionId,
     now: Timestamp,
 ) -> Result<RefreshToken, Error> {
     let ring = app.keys.ring();

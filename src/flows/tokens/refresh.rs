@@ -15,7 +15,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::{sessions::end, tokens::issue::TokenLifetimes},
-    ids::ClientId,
+    ids::{ClientId, SessionId},
     model::{
         actor::RequestContext,
         session::{RevocationReason, Session},
@@ -80,7 +80,7 @@ async fn peek_if(
     let token = RefreshToken::parse(presented).ok_or(Error::InvalidRefreshToken)?;
     let key = chain_key(app, token.chain_key).await?.ok_or(Error::InvalidRefreshToken)?;
     let now = app.clock.now();
-    let session = rows::by_id(&app.db, &token.session.to_string())
+    let session = rows::by_id(&app.db, &token.session.to_string().into())
         .await?
         .filter(|session| session.is_live(now) && is_wanted(session))
         .ok_or(Error::InvalidRefreshToken)?;
@@ -108,7 +108,7 @@ async fn attempt(
     };
     let now = app.clock.now();
     let successor = token.successor(&key);
-    let id = token.session.to_string();
+    let id = SessionId::from(token.session.to_string());
     let rotated = rows::rotate(
         &app.db,
         &id,
@@ -140,7 +140,7 @@ async fn attempt(
     }
     if is_genuine(token, &session, key).await? {
         tracing::warn!(
-            session_id = session.id,
+            session_id = session.id.as_str(),
             subject = session.subject,
             request_id = caller.request_id,
             "refresh token reuse detected: session revoked"

@@ -75,7 +75,7 @@ impl From<OwnSession> for SessionData {
             kind: kind.to_owned(),
             client_id,
             client_name,
-            browser_session_id: session.browser_session_id,
+            browser_session_id: session.browser_session_id.map(Into::into),
             browser: session.device.browser.map(str::to_owned),
             system: session.device.system.map(str::to_owned),
             address: session.address,
@@ -563,6 +563,6 @@ impl AccountApi {
 /// The user of the access token, and the session that it is of.
 async fn current(context: &Context, credentials: Credentials) -> Result<(UserId, Here), ApiError> {
     let verified = credentials.account(&context.app).await?;
-    let here = Here::of_token(&context.app, verified.claims.sid.as_deref()).await?;
+    let here = Here::of_token(&context.app, verified.claims.sid.as_ref()).await?;
     Ok((verified.claims.account_user(), here))
 }

@@ -330,7 +330,7 @@ impl AuthApi {
                 role: claims.role.clone(),
             },
             client_id: claims.client_id.clone().into(),
-            session_id: claims.sid.clone(),
+            session_id: claims.sid.clone().map(Into::into),
             scope: claims.scope.to_string(),
             expires_at: expiry(claims.exp),
         };

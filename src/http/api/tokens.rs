@@ -130,7 +130,7 @@ impl TokensApi {
         let Body(RevokeRequest { token, session_id, subject: user }) = body;
         let revoked = match (token, session_id, user) {
             (Some(token), None, None) => revoke::revoke(app, client, &token, caller).await,
-            (None, Some(id), None) => revoke::revoke_session(app, client, &id, &actor).await,
+            (None, Some(id), None) => revoke::revoke_session(app, client, &id.into(), &actor).await,
             (None, None, Some(user)) => revoke::revoke_subject(app, client, &user, &actor).await,
             _ => Err(Error::field("token", "give either `token`, `sessionId` or `subject`")),
         };
@@ -392,7 +392,7 @@ impl From<TokenResponse> for SessionTokens {
             expires_in: issued.expires_in,
             refresh_expires_in,
             scope: issued.scope.to_string(),
-            session_id,
+            session_id: session_id.into(),
         }
     }
 }
@@ -480,7 +480,7 @@ impl From<Introspection> for TokenState {
             subject: Some(facts.sub),
             user_id: facts.user_id,
             client_id: Some(facts.client_id.into()),
-            session_id: facts.sid,
+            session_id: facts.sid.map(Into::into),
             scope: Some(facts.scope.unwrap_or_default()),
             audience: facts.aud.map(|audience| match audience {
                 Audience::One(one) => vec![one],

@@ -28,6 +28,7 @@ use crate::{
         scopes,
         views::{Consent, Form, FormAction},
     },
+    ids::BrowserSessionId,
     model::{
         actor::RequestContext, browser_session::BrowserSession, client::Source, mail::VERIFY_PAGE,
         user::User,
@@ -168,7 +169,7 @@ pub(super) fn error_response(
 
 /// The CSRF purpose of a consent form: it is valid for this browser session and this request only
 /// (threat T10).
-pub(super) fn csrf_purpose(browser_session_id: &str, request: &str) -> String {
+pub(super) fn csrf_purpose(browser_session_id: &BrowserSessionId, request: &str) -> String {
     format!("consent {browser_session_id} {request}")
 }
 

@@ -26,6 +26,7 @@ use crate::{
             Problem, page_url,
         },
     },
+    ids::BrowserSessionId,
     limits::{self, Key, Limit},
     model::{actor::RequestContext, client::Source, mail::VERIFY_PAGE},
     oauth::device_codes::UserCode,
@@ -143,7 +144,7 @@ pub async fn decide(request: &Request, body: Body) -> Result<Response> {
 }
 
 /// The CSRF purpose of a decision: it is valid for this browser session and this code only.
-fn csrf_purpose(browser_session_id: &str, user_code: &UserCode) -> String {
+fn csrf_purpose(browser_session_id: &BrowserSessionId, user_code: &UserCode) -> String {
     format!("device {browser_session_id} {}", user_code.as_str())
 }
 

@@ -3,7 +3,7 @@
 use super::super::{Db, Error, Result, Row, Statement, statement::one};
 use crate::{
     clock::Timestamp,
-    ids::{ClientId, UserId},
+    ids::{ClientId, SessionId, UserId},
     model::session::SessionOverview,
     oauth::scope::Scope,
 };
@@ -55,7 +55,7 @@ pub async fn page(
 }
 
 /// Finds a session by id, unless it is an unexchanged code.
-pub async fn overview_of(db: &Db, id: &str) -> Result<Option<SessionOverview>> {
+pub async fn overview_of(db: &Db, id: &SessionId) -> Result<Option<SessionOverview>> {
     let statement = Statement::new(overview!("id = $1")).bind(id);
     one(db.read(statement).await?).map(|row| overview_from_row(&row)).transpose()
 }

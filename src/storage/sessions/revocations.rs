@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    ids::{ClientId, UserId},
+    ids::{BrowserSessionId, ClientId, SessionId, UserId},
     model::session::RevocationReason,
 };
 
@@ -35,7 +35,7 @@ macro_rules! insert_deliveries {
 /// Revokes a session; `false` if it was revoked already or does not exist.
 pub async fn revoke(
     tx: &mut Tx,
-    id: &str,
+    id: &SessionId,
     reason: RevocationReason,
     now: Timestamp,
 ) -> Result<bool> {
@@ -55,7 +55,7 @@ pub async fn revoke(
 
 /// Queues a logout delivery for a session that is about to be revoked, if its client has a logout
 /// URI.
-pub async fn queue_logout_delivery(tx: &mut Tx, id: &str, now: Timestamp) -> Result<()> {
+pub async fn queue_logout_delivery(tx: &mut Tx, id: &SessionId, now: Timestamp) -> Result<()> {
     let statement = Statement::new(concat!(
         insert_deliveries!("$2"),
         "id = $1 AND revoked_at IS NULL ON CONFLICT DO NOTHING"
@@ -87,12 +87,12 @@ pub async fn last_revocation(tx: &mut Tx, user_id: &UserId) -> Result<Option<Tim
 /// Selects the sessions to revoke.
 #[derive(Clone, Copy, Debug)]
 pub enum SessionSelector<'a> {
-    /// All sessions of a user, without the one of this id; empty: all.
-    User(&'a UserId, &'a str),
+    /// All sessions of a user, without that one.
+    User(&'a UserId, Option<&'a SessionId>),
     /// The sessions of a user with one client.
     UserAtClient(&'a UserId, &'a ClientId),
     /// The sessions of a browser session, without offline ones.
-    Browser(&'a str),
+    Browser(&'a BrowserSessionId),
     /// The sessions of a user but one, and but those of one browser session: the second id is of
     /// either.
     Others(&'a UserId, &'a str),
@@ -147,6 +147,8 @@ pub async fn revoke_all(
     // Every condition uses both values, so that all statements have the same parameters.
     let ([revoke, list, deliver], values) = match of {
         SessionSelector::User(user, kept) => {
+            // No session has the empty id.
+            let kept = kept.map_or("", SessionId::as_str);
             (statements!("user_id = $3 AND id <> $4", ""), [user, kept])
         }
         SessionSelector::UserAtClient(user, client) => {

@@ -331,7 +331,7 @@ async fn a_refused_message_holds_up_and_reorders_no_other(backend: Backend) {
         let client = if number == 400 { &large } else { "spa" };
         (
             format!("e{number:04}"),
-            Event::session_created(user, &format!("s{number}"), &client.into()),
+            Event::session_created(user, &format!("s{number}").into(), &client.into()),
         )
     };
     let events: Vec<_> = (0..800).map(event).collect();

@@ -445,7 +445,7 @@ async fn linking_waits_for_a_reset_of_the_account(backend: Backend) {
         // Real time: the form arrives at the lock meanwhile.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let now = server.clock.now();
-        let revoked = browser_sessions::revoke_others(&mut tx, &user.id, "", now).await;
+        let revoked = browser_sessions::revoke_others(&mut tx, &user.id, None, now).await;
         assert_eq!(revoked.expect("revoked").len(), 1);
         tx.commit().await.expect("committed");
     };

@@ -284,7 +284,7 @@ pub async fn issue_code(
     let expires_at = now + app.config.authorization.code_ttl;
     let acr = browser.acr().to_owned();
     let row = NewSession {
-        id,
+        id: id.into(),
         subject: subject(app, request, &browser.user.id)?,
         user_id: Some(browser.user.id),
         client_id: request.known.client.id.clone(),
@@ -367,7 +367,7 @@ pub async fn read(
         .map_err(Refused::Page)?;
         if request.known.version >= standing.clients_version || freshness == request::Freshness::Now
         {
-            let browser = standing.browser.as_ref().map(|browser| browser.id.as_str());
+            let browser = standing.browser.as_ref().map(|browser| &browser.id);
             if let Some(pushed) = &request.pushed {
                 pushed.check(browser).map_err(|used| Refused::Page(used.into()))?;
             }

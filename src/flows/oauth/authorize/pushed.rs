@@ -10,7 +10,7 @@ use crate::{
     directory::CachedClient,
     error::Error,
     flows::{admin::clients::document, oauth::client_auth},
-    ids::ClientId,
+    ids::{BrowserSessionId, ClientId},
     model::actor::RequestContext,
     oauth::{
         authorization_request::RequestSource,
@@ -98,7 +98,7 @@ pub struct Origin {
     /// The id of its row.
     pub id: [u8; 32],
     /// The browser session that used it.
-    pub used_by: Option<String>,
+    pub used_by: Option<BrowserSessionId>,
 }
 
 fn gone() -> OAuthError {
@@ -113,7 +113,7 @@ impl Origin {
     ///
     /// # Errors
     /// `invalid_request_uri`
-    pub fn check(&self, browser_session_id: Option<&str>) -> Result<(), OAuthError> {
+    pub fn check(&self, browser_session_id: Option<&BrowserSessionId>) -> Result<(), OAuthError> {
         match &self.used_by {
             Some(used_by) if browser_session_id != Some(used_by) => Err(gone()),
             _ => Ok(()),

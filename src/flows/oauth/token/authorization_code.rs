@@ -14,6 +14,7 @@ use crate::{
         sessions::end,
         tokens::issue::{self, TokenLifetimes},
     },
+    ids::SessionId,
     model::{
         actor::{Actor, RequestContext},
         client::{Client, GrantType},
@@ -50,7 +51,7 @@ pub(crate) async fn exchange(
     };
     let redirect_uri = request.redirect_uri.as_deref().unwrap_or_default();
     let now = app.clock.now();
-    let session_id = code.session.to_string();
+    let session_id = SessionId::from(code.session.to_string());
     let presented = PresentedCode {
         session: &session_id,
         hash: code.hash(),
@@ -114,7 +115,7 @@ pub(crate) fn narrow(session: &mut Session, named: &[String]) -> Result<(), OAut
 fn first_refresh_token(
     app: &App,
     client: &Client,
-    session_id: &str,
+    session_id: &SessionId,
     now: Timestamp,
 ) -> Result<Option<RefreshToken>, Error> {
     if !client.may(GrantType::RefreshToken) {
@@ -172,7 +173,7 @@ async fn refuse(
     if belongs && session.exchanged_at.is_some() {
         // RFC 6749 §4.1.2: the code has leaked, so the tokens issued for it are revoked.
         tracing::warn!(
-            session_id = session.id,
+            session_id = session.id.as_str(),
             subject = session.subject,
             request_id = caller.request_id,
             "authorization code replayed; session revoked"

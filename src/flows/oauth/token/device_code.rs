@@ -12,6 +12,7 @@ use crate::{
     directory::CachedClient,
     error::Error,
     flows::{oauth::client_auth, sessions::end, tokens::issue::TokenLifetimes},
+    ids::SessionId,
     model::{
         actor::RequestContext,
         client::GrantType,
@@ -97,8 +98,9 @@ async fn redeem(
     caller: &RequestContext,
     now: Timestamp,
 ) -> Result<TokenResponse, Error> {
+    let none = SessionId::default();
     let presented = PresentedCode {
-        session: found.session_id.as_deref().unwrap_or_default(),
+        session: found.session_id.as_ref().unwrap_or(&none),
         hash: id,
         client_id: &known.client.id,
         redirect_uri: "",
@@ -145,7 +147,7 @@ async fn refuse(
         let retries = TokenLifetimes::of(app, &known.client).replay_window;
         if now > used_at + retries {
             tracing::warn!(
-                session_id = session.id,
+                session_id = session.id.as_str(),
                 subject = session.subject,
                 request_id = caller.request_id,
                 "device code replayed; session revoked"

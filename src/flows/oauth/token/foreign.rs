@@ -12,7 +12,7 @@ use crate::{
     diagnostics,
     error::Error,
     flows::tokens::subject,
-    ids::UserId,
+    ids::{SessionId, UserId},
     jose::ClientJwt,
     model::{
         actor::{Actor, RequestContext},
@@ -184,7 +184,7 @@ pub(super) async fn open_session(
     opening: Opening<'_>,
     caller: &RequestContext,
 ) -> Result<Option<Session>, Error> {
-    let (id, now) = (app.new_id(), app.clock.now());
+    let (id, now) = (SessionId::from(app.new_id()), app.clock.now());
     let issuer = &jwt.issuer;
     let mut tx = app.begin(&Actor::caller(&client.id, caller)).await?;
     let linked = trusted_issuers::linked_user(&mut tx, &issuer.id, &jwt.claims.sub).await?;

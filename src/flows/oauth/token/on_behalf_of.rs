@@ -21,7 +21,7 @@ use crate::{
             subject,
         },
     },
-    ids::UserId,
+    ids::{SessionId, UserId},
     model::{
         actor::{Actor, RequestContext},
         client::{Client, GrantType},
@@ -88,7 +88,7 @@ pub(super) async fn open(
     actor: &str,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
-    let (id, now) = (app.new_id(), app.clock.now());
+    let (id, now) = (SessionId::from(app.new_id()), app.clock.now());
     let (subject, mut details) = about(app, client, &request.user).await?;
     let target = resources::target(app, client, &request.resources).await?;
     let scope = scope(client, &target, request)?;

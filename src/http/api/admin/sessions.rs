@@ -4,6 +4,7 @@ use super::prelude::*;
 use crate::{
     flows::sessions::end as sessions,
     http::api::data::Nothing,
+    ids::SessionId,
     model::session,
     storage::{sessions as rows, sessions::SessionFilter},
 };
@@ -40,7 +41,7 @@ impl SessionsApi {
         let app = &admin.app;
         let before = page.after().unwrap_or(crate::model::AFTER_EVERY_ID);
         let found = rows::page(&app.db, &filter, before, page.rows(), app.clock.now()).await;
-        Ok(page.answer("sessions", found, |session| session.id.clone())?)
+        Ok(page.answer("sessions", found, |session| session.id.to_string())?)
     }
 
     /// Get a session
@@ -50,7 +51,7 @@ impl SessionsApi {
     async fn get(
         &self,
         admin: Admin,
-        id: Path,
+        id: Path<SessionId>,
     ) -> Reply<Answer<SessionOverview>, (Read, NotFound)> {
         let found = rows::overview_of(&admin.app.db, &id.0).await.map_err(Error::from)?;
         Ok(Answer::new("session", found.ok_or(Error::NotFound("session"))?.into()))
@@ -61,7 +62,7 @@ impl SessionsApi {
     /// Its tokens are refused at once, and its client is notified of the logout if it has
     /// registered for that. A session that is revoked or expired stays as it is.
     #[oai(path = "/:id", method = "delete", operation_id = "adminRevokeSession")]
-    async fn revoke(&self, admin: Admin, id: Path) -> Act<Answer<Nothing>> {
+    async fn revoke(&self, admin: Admin, id: Path<SessionId>) -> Act<Answer<Nothing>> {
         sessions::close(&admin.app, &id.0, &admin.actor).await?;
         Ok(Answer::new("revoked", Nothing {}))
     }
@@ -103,7 +104,7 @@ pub struct SessionOverview {
 impl From<session::SessionOverview> for SessionOverview {
     fn from(session: session::SessionOverview) -> Self {
         Self {
-            id: session.id,
+            id: session.id.into(),
             subject: session.subject,
             user_id: session.user_id.map(Into::into),
             client_id: session.client_id.into(),

@@ -38,7 +38,7 @@ pub async fn show(admin: Admin) -> Result<Response> {
     }
     let before = list.cursor().unwrap_or(crate::model::AFTER_EVERY_ID);
     let found = rows::page(&app.db, &filter, before, list.rows(), now);
-    let (sessions, next) = list.read(found, |session| session.id.clone()).await?;
+    let (sessions, next) = list.read(found, |session| session.id.to_string()).await?;
     let users = sessions.iter().filter_map(|session| session.user_id.as_deref());
     let names = Names::of(&admin, users.collect()).await?;
     let row = |session: &SessionOverview| {
@@ -54,15 +54,15 @@ pub async fn show(admin: Admin) -> Result<Response> {
             action: PATH.to_owned(),
             hidden: vec![
                 ("action", "revoke".to_owned()),
-                ("id", session.id.clone()),
+                ("id", session.id.to_string()),
                 ("filters", list.query()),
             ],
             label: admin.text("op-revoke-button"),
-            subject: session.id.clone(),
+            subject: session.id.to_string(),
         };
         let from = [session.address.clone(), session.user_agent.clone()];
         vec![
-            Cell::Code(session.id.clone()),
+            Cell::Code(session.id.to_string()),
             names.cell(session.user_id.as_deref().unwrap_or(&session.subject)),
             client(&session.client_id),
             Cell::Code(session.scope.to_string()),
@@ -106,6 +106,6 @@ pub async fn show(admin: Admin) -> Result<Response> {
 #[handler]
 pub async fn submit(admin: Admin) -> Result<Response> {
     let id = admin.given("id").unwrap_or_default();
-    end::close(&admin.app, id, &admin.actor).await.map_err(failed)?;
+    end::close(&admin.app, &id.into(), &admin.actor).await.map_err(failed)?;
     done_with_filters(&admin, PATH, "session-at-client-revoked")
 }

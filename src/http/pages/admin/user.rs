@@ -111,7 +111,7 @@ async fn act(admin: &Admin, id: &UserId) -> Result<Done, Error> {
             "user-unlinked"
         }
         "end-session" => {
-            end::close(app, named("session")?, actor).await?;
+            end::close(app, &named("session")?.into(), actor).await?;
             "user-session"
         }
         "grant" => {

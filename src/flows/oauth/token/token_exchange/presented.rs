@@ -13,7 +13,7 @@ use crate::{
         oauth::token::foreign::{self, ForeignJwt},
         tokens::{refresh, verify},
     },
-    ids::ClientId,
+    ids::{ClientId, SessionId},
     jose::ClientJwt,
     model::{
         client::{Client, TokenExchangePolicy},
@@ -349,7 +349,7 @@ async fn of_issuer(
     }))
 }
 
-async fn live_session(app: &App, sid: &str) -> Result<Option<Session>, Error> {
+async fn live_session(app: &App, sid: &SessionId) -> Result<Option<Session>, Error> {
     let session = sessions::by_id(&app.db, sid).await?;
     Ok(session.filter(|session| session.is_live(app.clock.now())))
 }

@@ -98,7 +98,7 @@ async fn act(admin: &Admin, id: &ClientId) -> Result<Done, Error> {
             Ok(Done::Said("client-enabled"))
         }
         "revoke" => {
-            sessions::close(app, admin.given("session").unwrap_or_default(), actor).await?;
+            sessions::close(app, &admin.given("session").unwrap_or_default().into(), actor).await?;
             Ok(Done::Said("client-session-revoked"))
         }
         "delete" => {
@@ -372,7 +372,7 @@ async fn open_sessions(admin: &Admin, client: &Client) -> Result<Table> {
     let before = asked(admin, "before").unwrap_or(crate::model::AFTER_EVERY_ID);
     let found = session_rows::page(&app.db, &filter, before, READ, app.clock.now()).await;
     let mut found = found.map_err(|error| ApiError::from(Error::from(error)))?;
-    let next = cut(admin, &mut found, "before", |session| session.id.clone());
+    let next = cut(admin, &mut found, "before", |session| session.id.to_string());
     let row = |session: &SessionOverview| {
         vec![
             user(session.user_id.as_deref(), &session.subject),
@@ -381,7 +381,7 @@ async fn open_sessions(admin: &Admin, client: &Client) -> Result<Table> {
             Cell::of(session.address.clone()),
             Cell::Button {
                 action: admin.path.clone(),
-                hidden: vec![("action", "revoke".to_owned()), ("session", session.id.clone())],
+                hidden: vec![("action", "revoke".to_owned()), ("session", session.id.to_string())],
                 label: admin.text("admin-client-revoke"),
                 subject: session.subject.clone(),
             },
