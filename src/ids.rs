@@ -1,6 +1,6 @@
 //! Ids, with a type for each kind of thing that they name: swapped arguments do not compile.
 //!
-//! ```compile_fail
+//! ```compile_fail,E0308
 //! use propusk::ids::{ClientId, UserId};
 //!
 //! fn greet(_: &UserId) {}
