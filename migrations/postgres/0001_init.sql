@@ -110,7 +110,7 @@ CREATE TABLE sessions (
     address            TEXT,                         -- IP address
     user_agent         TEXT
 ) WITH (fillfactor = 85);
-CREATE INDEX sessions_user_id ON sessions (user_id);
+CREATE INDEX sessions_user_id ON sessions (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX sessions_subject ON sessions (subject) WHERE user_id IS NULL;
 CREATE INDEX sessions_expires_at ON sessions (expires_at);
 CREATE INDEX sessions_browser_session_id ON sessions (browser_session_id) WHERE browser_session_id IS NOT NULL;
