@@ -102,14 +102,16 @@ async fn axe_finds_no_serious_violation_on_any_page() {
     let (_server, base) = serve().await;
     let browser = Chromium::open("en").await;
     let mut wrong = vec![];
-    for (width, height, scheme, examined) in [
-        (1200, 900, "light", true),
-        (360, 740, "dark", true),
-        (1280, 900, "dark", false),
-        (375, 812, "light", false),
-        (1920, 1080, "light", false),
+    // Every page by axe in each language, scheme and width: what it finds depends on one of them.
+    // Texts that are too wide depend on two.
+    for (width, height, scheme, by_axe) in [
+        (1200, 900, "light", Some("en")),
+        (360, 740, "dark", Some("ru")),
+        (1280, 900, "dark", None),
+        (375, 812, "light", None),
+        (1920, 1080, "light", None),
     ] {
-        if !examined && std::env::var_os("PROPUSK_TEST_SCREENS_DIR").is_none() {
+        if by_axe.is_none() && std::env::var_os("PROPUSK_TEST_SCREENS_DIR").is_none() {
             continue;
         }
         browser.look(width, height, scheme).await;
@@ -121,7 +123,7 @@ async fn axe_finds_no_serious_violation_on_any_page() {
                 if out != json!([]) {
                     wrong.push(format!("{seen}: overflow: {out}"));
                 }
-                if examined {
+                if by_axe == Some(language) {
                     let found = axe(&browser, &rules).await;
                     wrong.extend(found.into_iter().map(|line| format!("{seen}: {line}")));
                 }
