@@ -156,8 +156,8 @@ pub async fn read(
     freshness: Freshness,
     address: IpAddr,
 ) -> Result<Request, Refused> {
-    let mut source = RequestSource::of(params).map_err(page)?;
-    let id = &ClientId::from(std::mem::take(&mut source.client_id));
+    let source = RequestSource::of(params).map_err(page)?;
+    let id = &ClientId::from(source.client_id.as_str());
     let remembered = match freshness {
         Freshness::Remembered => app.directory.cached(id),
         Freshness::Now => None,
