@@ -4,11 +4,13 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize as _;
 use toml::{Table, Value};
+use url::Url;
 
 use super::{
     Config, DEFAULT_TOML, mask_url,
@@ -113,6 +115,7 @@ impl Config {
         if let Some(port) = older.get(older_service::PORT).filter(|port| !port.is_empty()) {
             layers.adopt_port(port);
         }
+        layers.derive_issuer();
         let ignored = older_service::ignored(&older, |key| layers.is_set(key));
         Ok(Self { ignored_variables: ignored, ..layers.finish()? })
     }
@@ -296,6 +299,34 @@ impl Layers {
                      unset {source} or set {KEY}"
                 ));
             }
+        }
+    }
+
+    /// Without an issuer, that of a server on loopback follows its address: what a developer is
+    /// shown after changing the port are URLs of this server. A port that the system chooses is not
+    /// known yet.
+    fn derive_issuer(&mut self) {
+        const KEY: &str = "server.issuer";
+        let is_unread = self.unread.iter().any(|key| key == KEY);
+        let decisive = ["server.listen", "server.tls.certificate"];
+        let decisive = decisive.into_iter().filter(|key| self.is_set(key));
+        let source = decisive.filter_map(|key| self.settings.get(key)).next();
+        let Some(source) = source.map(|setting| setting.source.clone()) else {
+            return;
+        };
+        let Ok(config) = self.deserialize() else {
+            return;
+        };
+        let address = config.server.listen;
+        let ip = address.ip().to_canonical();
+        if self.is_set(KEY) || is_unread || !ip.is_loopback() || address.port() == 0 {
+            return;
+        }
+        let scheme = if config.server.tls.certificate.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", SocketAddr::new(ip, address.port()));
+        if let Ok(url) = Url::parse(&url) {
+            let issuer = url.origin().ascii_serialization();
+            self.set(KEY.to_owned(), Value::String(issuer), source);
         }
     }
 

@@ -572,6 +572,39 @@ fn safe_values_are_accepted() {
 }
 
 #[test]
+fn an_issuer_that_is_not_set_follows_a_listener_on_loopback() {
+    const LISTEN: &str = "PROPUSK_SERVER__LISTEN";
+    const CERTIFICATE: &str = "PROPUSK_SERVER__TLS__CERTIFICATE";
+    let issuer = |env: &[(&str, &str)]| load(None, env).unwrap().server.issuer;
+    for (address, expected) in [
+        ("127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("localhost:9000", "http://127.0.0.1:9000"),
+        ("[::1]:9000", "http://[::1]:9000"),
+        ("127.0.0.1:80", "http://127.0.0.1"),
+        // A port that is not known before the server listens.
+        ("127.0.0.1:0", "http://127.0.0.1:8080"),
+    ] {
+        assert_eq!(issuer(&[(LISTEN, address)]), expected, "{address}");
+    }
+    let own = ("PROPUSK_SERVER__ISSUER", "http://localhost:3000");
+    assert_eq!(issuer(&[(LISTEN, "127.0.0.1:9000"), own]), "http://localhost:3000");
+
+    // With a certificate it speaks https only.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let tls = [("PROPUSK_SERVER__TLS__KEY", path), (CERTIFICATE, path)];
+    assert_eq!(issuer(&[tls[0], tls[1], (LISTEN, "[::1]:8443")]), "https://[::1]:8443");
+    assert_eq!(issuer(&tls), "https://127.0.0.1:8080");
+
+    let config = load(None, &[(LISTEN, "127.0.0.1:9000")]).unwrap();
+    let rendered = config.render();
+    let line = "issuer = \"http://127.0.0.1:9000\"  # PROPUSK_SERVER__LISTEN\n";
+    assert!(rendered.contains(line), "{rendered}");
+    let error = load(None, &[(LISTEN, "127.0.0.1:9000"), ("PROPUSK_SERVER__ISSUER", "rubbish")]);
+    assert!(error.unwrap_err().contains("server.issuer (PROPUSK_SERVER__ISSUER)"));
+}
+
+#[test]
 fn t108_a_listener_beyond_loopback_has_no_development_defaults() {
     const ISSUER: (&str, &str) = ("PROPUSK_SERVER__ISSUER", "http://localhost:8080");
     let on = |listen, more: &[(&str, &str)]| {
