@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use poem::http::{HeaderMap, header};
+use poem::http::{HeaderMap, HeaderName, header};
 
 use crate::{
     api_error::{ApiError, ErrorCode},
     config::Config,
-    model::device,
+    model::{device, key::SigningAlgorithm},
+    oauth::error::OAuthError,
 };
 
 /// The token of `Authorization: Bearer …` (RFC 6750 §2.1).
@@ -15,24 +16,87 @@ use crate::{
 /// # Errors
 /// [`ErrorCode::InvalidToken`] if the header has another scheme, no token, or occurs twice.
 pub fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
+    if !headers.contains_key(header::AUTHORIZATION) {
         return Ok(None);
-    };
-    let token = value.to_str().ok().and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
-    match token.filter(|token| !token.is_empty()) {
-        Some(token) if values.next().is_none() => Ok(Some(token)),
-        _ => Err(ApiError {
-            challenge: Some("Bearer error=\"invalid_request\"".to_owned()),
-            ..ApiError::new(
-                ErrorCode::InvalidToken,
-                "send exactly one Authorization header, in the form `Bearer <access token>`",
-            )
-        }),
     }
+    authorization(headers, "bearer").map(Some).ok_or_else(|| ApiError {
+        challenge: Some("Bearer error=\"invalid_request\"".to_owned()),
+        ..ApiError::new(
+            ErrorCode::InvalidToken,
+            "send exactly one Authorization header, in the form `Bearer <access token>`",
+        )
+    })
+}
+
+/// What the one Authorization header of a request says after this scheme.
+fn authorization(headers: &HeaderMap, scheme: &str) -> Option<String> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (named, token) = values.next()?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    let is_right = named.eq_ignore_ascii_case(scheme) && !token.is_empty();
+    (is_right && values.next().is_none()).then(|| token.to_owned())
+}
+
+/// An access token as a request presents it.
+#[derive(Debug)]
+pub struct AccessToken {
+    pub token: String,
+    /// By the scheme `DPoP`: the proof; `None`: a bearer token.
+    pub proof: Option<String>,
+}
+
+/// The access token of `Authorization: Bearer …` (RFC 6750 §2.1) or `DPoP …` (RFC 9449 §7.1), for
+/// endpoints that take both.
+///
+/// # Errors
+/// As [`bearer`]; `invalid_dpop_proof` if the scheme is `DPoP` and there is not exactly one proof.
+pub fn access_token(headers: &HeaderMap) -> Result<Option<AccessToken>, ApiError> {
+    let Some(token) = authorization(headers, "dpop") else {
+        return Ok(bearer(headers)?.map(|token| AccessToken { token, proof: None }));
+    };
+    match dpop_proof(headers).map_err(by_dpop)? {
+        Some(proof) => Ok(Some(AccessToken { token, proof: Some(proof) })),
+        None => {
+            let missing = OAuthError::invalid_dpop_proof("the request has no DPoP header");
+            Err(by_dpop(missing.into()))
+        }
+    }
+}
+
+/// The proof in the `DPoP` header.
+///
+/// # Errors
+/// `invalid_dpop_proof` if there are several (RFC 9449 §4.3), or one that is not text.
+pub fn dpop_proof(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut values = headers.get_all(DPOP).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match value.to_str() {
+        Ok(proof) if values.next().is_none() => Ok(Some(proof.to_owned())),
+        _ => Err(OAuthError::invalid_dpop_proof("send exactly one DPoP header").into()),
+    }
+}
+
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
+/// The error for a request by the scheme `DPoP`: the challenge names that scheme, and the
+/// algorithms of proofs (RFC 9449 §7.1).
+pub fn by_dpop(error: ApiError) -> ApiError {
+    let code = match error.oauth {
+        Some("invalid_dpop_proof") => ErrorCode::InvalidToken,
+        _ => error.code,
+    };
+    let name = match (error.oauth, code) {
+        (Some(name), _) => name,
+        (None, ErrorCode::InvalidToken) => "invalid_token",
+        // Not a challenge.
+        _ => return error,
+    };
+    let algorithms = SigningAlgorithm::ALL.map(SigningAlgorithm::as_str).join(" ");
+    let challenge = format!(
+        "DPoP error=\"{name}\", error_description=\"{}\", algs=\"{algorithms}\"",
+        error.message.replace(['"', '\\'], "'")
+    );
+    ApiError { code, challenge: Some(challenge), ..error }
 }
 
 /// Rejects a request that another site made the browser send. SameSite=Lax does the same, but not

@@ -13,16 +13,18 @@ use url::form_urlencoded;
 use crate::{
     api_error::{ApiError, ErrorCode},
     app::App,
-    credentials::{CookieNames, bearer, cookies, is_from_allowed_origin},
+    credentials::{
+        AccessToken, CookieNames, access_token, by_dpop, cookies, is_from_allowed_origin,
+    },
     error::Error,
     flows::{
         gateway::{
             self, Cookies, Credentials, Decision, Identity, Refusal, Requirements, SHORTEST_MAX_AGE,
         },
-        tokens::first_party,
+        tokens::{dpop::Presented, first_party},
     },
     model::actor::RequestContext,
-    oauth::{params::whole_number, scope::Scope},
+    oauth::{error::OAuthError, params::whole_number, scope::Scope},
 };
 
 /// Where a browser session gets the cookies of a session behind a gateway.
@@ -66,10 +68,19 @@ pub(crate) async fn answer(
         .map_err(|why| ApiError::new(ErrorCode::BadRequest, why))?;
     let headers = original.headers;
     let names = CookieNames::of(&app.config);
-    let bearer = bearer(headers)?;
-    let (access, refresh);
-    let credentials = match &bearer {
-        Some(token) => Credentials::Bearer(token),
+    let sent = access_token(headers)?;
+    let (access, refresh, url);
+    let credentials = match &sent {
+        Some(AccessToken { token, proof: None }) => Credentials::Bearer(token),
+        Some(AccessToken { token, proof: Some(proof) }) => {
+            url = (original.url)().ok_or_else(|| {
+                let why = "the gateway does not say which URL was requested, or is not among \
+                           `server.trusted_proxies`";
+                by_dpop(OAuthError::invalid_dpop_proof(why).into())
+            })?;
+            let method = original.method;
+            Credentials::Dpop { token, proof: Presented { proof, method, url: &url } }
+        }
         None => {
             access = first_party::valid_access_cookie(app, cookies(headers, names.access)).await;
             refresh = first_party::valid_refresh_cookie(app, cookies(headers, names.refresh)).await;
@@ -77,7 +88,7 @@ pub(crate) async fn answer(
         }
     };
     let by_cookie = match credentials {
-        Credentials::Bearer(_) => false,
+        Credentials::Bearer(_) | Credentials::Dpop { .. } => false,
         Credentials::Cookies { access, refresh } => access.or(refresh).is_some(),
     };
     if by_cookie && !is_from_allowed_origin(headers, &app.config) {
@@ -98,7 +109,9 @@ pub(crate) async fn answer(
                     with_empty_identity(see_other(&login)?)
                 }
                 login => {
-                    let mut response = error_response(api_error(refusal));
+                    let error = api_error(refusal);
+                    let is_dpop = sent.as_ref().is_some_and(|sent| sent.proof.is_some());
+                    let mut response = error_response(if is_dpop { by_dpop(error) } else { error });
                     set_header(response.headers_mut(), LOCATION, &login.unwrap_or_default())?;
                     response
                 }
@@ -293,6 +306,7 @@ fn api_error(refusal: Refusal) -> ApiError {
     match refusal {
         Refusal::NoToken => Error::NoToken.into(),
         Refusal::InvalidToken(why) => Error::InvalidToken(why).into(),
+        Refusal::InvalidProof(error) => error.into(),
         Refusal::InsufficientScope { scope, module } => {
             let message = module.map_or_else(
                 || format!("the token lacks the scope {scope}"),

@@ -78,6 +78,16 @@ impl KeySet {
         Ok(Self(read))
     }
 
+    /// The set of one key.
+    ///
+    /// # Errors
+    /// A private, symmetric, weak or malformed key, or one for another purpose.
+    pub fn of_key(members: &Map<String, Value>) -> Result<Self, &'static str> {
+        let key = read_key(members)?;
+        let key = key.ok_or("the key is not for ES256, RS256, PS256, EdDSA or Ed25519")?;
+        Ok(Self(vec![key]))
+    }
+
     /// Verifies the signature with one of the keys. `only`: the algorithm that the client has
     /// registered, if it has; both names of Ed25519 are one.
     ///
@@ -88,13 +98,29 @@ impl KeySet {
         jwt: &ClientJwt<'_>,
         only: Option<SigningAlgorithm>,
     ) -> Result<(), InvalidToken> {
-        // `none` and HS256 are not supported; the key determines its algorithms (RFC 8725 §3.1).
-        let named = SigningAlgorithm::parse(&jwt.header.alg).map(SigningAlgorithm::of_key);
-        let algorithm = named.ok_or(InvalidToken("`alg` is not supported"))?;
-        if only.is_some_and(|only| only.of_key() != algorithm) {
+        let Header { alg, kid, .. } = &jwt.header;
+        let named = SigningAlgorithm::parse(alg).map(SigningAlgorithm::of_key);
+        if named.is_some() && only.is_some_and(|only| Some(only.of_key()) != named) {
             return Err(InvalidToken("`alg` is not the registered one"));
         }
-        let of_kid = |key: &&Key| jwt.header.kid.is_none() || key.id == jwt.header.kid;
+        self.verify_signature(alg, kid.as_deref(), jwt.message, &jwt.signature)
+    }
+
+    /// Verifies the signature of a JWS whose header has this `alg` and perhaps this `kid`.
+    ///
+    /// # Errors
+    /// Why no key verifies it.
+    pub fn verify_signature(
+        &self,
+        alg: &str,
+        kid: Option<&str>,
+        message: &str,
+        signature: &[u8],
+    ) -> Result<(), InvalidToken> {
+        // `none` and HS256 are not supported; the key determines its algorithms (RFC 8725 §3.1).
+        let named = SigningAlgorithm::parse(alg).map(SigningAlgorithm::of_key);
+        let algorithm = named.ok_or(InvalidToken("`alg` is not supported"))?;
+        let of_kid = |key: &&Key| kid.is_none() || key.id.as_deref() == kid;
         let mut keys = self.0.iter().filter(of_kid).peekable();
         if keys.peek().is_none() {
             return Err(InvalidToken("no key of the signer has this `kid`"));
@@ -107,7 +133,7 @@ impl KeySet {
             return Err(InvalidToken("no key of the signer is for this `alg`"));
         }
         let verifies = |(_, verifier): &(SigningAlgorithm, Box<dyn JwsVerifier>)| {
-            verifier.verify(jwt.message.as_bytes(), &jwt.signature).is_ok()
+            verifier.verify(message.as_bytes(), signature).is_ok()
         };
         if verifiers.any(verifies) {
             Ok(())

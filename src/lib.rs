@@ -5,7 +5,7 @@
 //! | [`oauth`] | the protocol without I/O: tokens, scopes | clock |
 //! | [`model`] | the entities and their rules | oauth |
 //! | [`storage`] | the only place with SQL | model, config |
-//! | [`limits`], [`password`], [`outbound`], [`user_service`], [`mailer`], [`jose`], [`telemetry`], [`branding`] | rate limits, Argon2, the SSRF-safe HTTP client, the client of the user service, the SMTP client, JWTs of clients, logs and metrics, the look and the languages of the pages | config, model |
+//! | [`limits`], [`password`], [`outbound`], [`user_service`], [`mailer`], [`jose`], [`dpop`], [`telemetry`], [`branding`] | rate limits, Argon2, the SSRF-safe HTTP client, the client of the user service, the SMTP client, JWTs and DPoP proofs of clients, logs and metrics, the look and the languages of the pages | config, model |
 //! | [`directory`], [`keys`], [`caches`], [`revocation`], [`services`], [`upstream`] | what a process keeps in memory; the clients of customer services and of login providers | storage |
 //! | [`error`], [`diagnostics`] | why a flow denies a request, and the values it decided by | storage |
 //! | [`app`] | the container of all of these | all above |
@@ -31,6 +31,7 @@ pub mod config;
 pub mod credentials;
 pub mod diagnostics;
 pub mod directory;
+pub mod dpop;
 pub mod error;
 #[cfg(feature = "kafka")]
 pub mod events;

@@ -35,11 +35,12 @@ pub enum Limit {
     Writes,
     DeviceCode,
     Exchange,
+    Proofs,
 }
 
 impl Limit {
     /// Every limit, in the order of declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Address,
         Self::LoginAccount,
         Self::ClientAuth,
@@ -47,6 +48,7 @@ impl Limit {
         Self::Writes,
         Self::DeviceCode,
         Self::Exchange,
+        Self::Proofs,
     ];
 
     /// The name in metrics and logs.
@@ -59,6 +61,7 @@ impl Limit {
             Self::Writes => "writes",
             Self::DeviceCode => "device_code",
             Self::Exchange => "exchange",
+            Self::Proofs => "proofs",
         }
     }
 }
@@ -82,6 +85,8 @@ pub struct Limits {
     pub device_code: Limiter,
     /// Token exchanges and ID-JAGs of one client.
     pub exchange: Limiter,
+    /// DPoP proofs of one key that come with an access token: each is stored.
+    pub proofs: Limiter,
 }
 
 impl Limits {
@@ -120,6 +125,7 @@ impl Limits {
                 config.exchange_per_client_per_minute,
                 config.exchange_per_client_burst,
             ),
+            proofs: limiter(MINUTE, config.proofs_per_key_per_minute, config.proofs_per_key_burst),
         }
     }
 
@@ -133,6 +139,7 @@ impl Limits {
             Limit::Writes => &self.writes,
             Limit::DeviceCode => &self.device_code,
             Limit::Exchange => &self.exchange,
+            Limit::Proofs => &self.proofs,
         }
     }
 }
@@ -164,6 +171,11 @@ impl Key {
     /// A client by its `client_id`.
     pub fn client(client_id: &ClientId) -> Self {
         Self::of(b'c', client_id.as_bytes())
+    }
+
+    /// A key that access tokens are bound to.
+    pub fn proof(thumbprint: &[u8; 32]) -> Self {
+        Self::of(b'k', thumbprint)
     }
 
     /// A user at a client.
@@ -462,6 +474,8 @@ mod tests {
             wrong_device_codes_burst: 10,
             exchange_per_client_per_minute: 1,
             exchange_per_client_burst: 1,
+            proofs_per_key_per_minute: 1,
+            proofs_per_key_burst: 1,
             tracked: 10,
         };
         let off = Limits::new(&config);

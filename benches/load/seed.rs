@@ -90,7 +90,7 @@ pub async fn sessions(db: &Db, login: &Login, count: usize, others: usize) -> Re
             let id = SessionId::from(model::new_id(&clock, &rng));
             // Only its number matters: the first secret is random.
             let key = ChainKey::new(chain_key, &[0; 32]);
-            let token = RefreshToken::first(&key, id.parse()?, rng.bytes());
+            let token = RefreshToken::first(&key, id.parse()?, rng.bytes(), None);
             batch.push(new_session(id.clone(), login, chain_key, token.hash(), now)?);
             made.push(Seeded { token: token.expose(), chain: Chain { id, hash: token.hash() } });
         }

@@ -145,6 +145,8 @@ class Verifier:
         if decoded.header.get("typ") != "at+jwt":
             raise ValueError("not an access token")
         self.registry.validate(decoded.claims)
+        if "cnf" in decoded.claims:  # RFC 9449: its sender must prove to have the key
+            raise ValueError("it is bound to a key (DPoP) and no bearer token")
         if self.revocations.match(decoded.claims, decoded.header.get("kid")):
             raise ValueError("revoked")
         return decoded.claims

@@ -52,6 +52,7 @@ admin-client-application-type = Type of application
 admin-client-jwks-uri = URL of its keys
 admin-client-subject-type = Subject identifiers
 admin-client-par = Pushed authorization requests required
+admin-client-dpop = Tokens bound to a key (DPoP) only
 admin-client-max-age = Oldest accepted login (seconds)
 admin-client-backchannel = URL for back-channel logout
 admin-client-policy = Privacy policy

@@ -52,6 +52,7 @@ admin-client-application-type = Тип приложения
 admin-client-jwks-uri = Адрес его ключей
 admin-client-subject-type = Идентификаторы пользователей
 admin-client-par = Только отправленные заранее запросы (PAR)
+admin-client-dpop = Только токены, привязанные к ключу (DPoP)
 admin-client-max-age = Самый давний допустимый вход (секунды)
 admin-client-backchannel = Адрес уведомлений о выходе
 admin-client-policy = Политика конфиденциальности

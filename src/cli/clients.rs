@@ -167,6 +167,9 @@ pub struct Settings {
     /// Require pushed authorization requests (RFC 9126)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     require_par: Option<bool>,
+    /// Give it no bearer tokens, only tokens bound to a key (DPoP, RFC 9449)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    require_dpop: Option<bool>,
     /// Require signed request objects (RFC 9101)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     require_signed_request: Option<bool>,
@@ -421,6 +424,7 @@ impl Settings {
             }
             set(&mut to.require_second_factor, self.require_second_factor);
             set(&mut to.require_pushed_authorization_requests, self.require_par);
+            set(&mut to.dpop_bound_access_tokens, self.require_dpop);
             set(&mut to.require_signed_request_object, self.require_signed_request);
             set(&mut to.require_verified_email, self.require_verified_email);
             set(&mut to.claims_in_id_token, self.claims_in_id_token);

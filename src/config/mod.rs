@@ -598,6 +598,8 @@ pub struct Limits {
     pub wrong_device_codes_burst: u32,
     pub exchange_per_client_per_minute: u32,
     pub exchange_per_client_burst: u32,
+    pub proofs_per_key_per_minute: u32,
+    pub proofs_per_key_burst: u32,
     pub tracked: usize,
 }
 

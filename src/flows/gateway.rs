@@ -17,6 +17,7 @@ use crate::{
         oauth::resources::is_about_the_user,
         sessions::open,
         tokens::{
+            dpop,
             first_party::{self, Tokens},
             verify,
         },
@@ -30,7 +31,7 @@ use crate::{
         client::{self, FIRST_PARTY},
         module::Module,
     },
-    oauth::{access_token::AccessClaims, jwt::InvalidToken, scope::Scope},
+    oauth::{access_token::AccessClaims, error::OAuthError, jwt::InvalidToken, scope::Scope},
     telemetry::GatewayOutcome,
 };
 
@@ -42,6 +43,8 @@ pub const SHORTEST_MAX_AGE: Duration = Duration::from_secs(30);
 pub enum Credentials<'a> {
     /// `Authorization: Bearer …`
     Bearer(&'a str),
+    /// `Authorization: DPoP …` with a proof (RFC 9449 §7.1).
+    Dpop { token: &'a str, proof: dpop::Presented<'a> },
     /// The cookies of a browser, if any.
     Cookies { access: Option<&'a str>, refresh: Option<&'a str> },
 }
@@ -107,6 +110,8 @@ pub enum Refusal {
     NoToken,
     /// RFC 6750 §3.1 `invalid_token`
     InvalidToken(InvalidToken),
+    /// RFC 9449 §7.1 `invalid_dpop_proof`
+    InvalidProof(OAuthError),
     /// RFC 6750 §3.1 `insufficient_scope`
     InsufficientScope {
         /// The scope that would be sufficient.
@@ -126,7 +131,7 @@ impl Refusal {
     pub fn is_resolved_by_login(&self) -> bool {
         match self {
             Self::NoToken | Self::InvalidToken(_) => true,
-            Self::InsufficientScope { .. } => false,
+            Self::InvalidProof(_) | Self::InsufficientScope { .. } => false,
             Self::NeedsLogin { acr_values, .. } => {
                 acr_values.is_empty()
                     || acr_values.iter().any(|one| ACR_VALUES.contains(&one.as_str()))
@@ -162,7 +167,9 @@ pub async fn decide(
             (Ok(_), Cookies::Renew(_)) => GatewayOutcome::Renewed,
             (Ok(_), _) => GatewayOutcome::Allowed,
             (Err(Refusal::NoToken), _) => GatewayOutcome::NoToken,
-            (Err(Refusal::InvalidToken(_)), _) => GatewayOutcome::InvalidToken,
+            (Err(Refusal::InvalidToken(_) | Refusal::InvalidProof(_)), _) => {
+                GatewayOutcome::InvalidToken
+            }
             (Err(Refusal::InsufficientScope { .. }), _) => GatewayOutcome::InsufficientScope,
             (Err(Refusal::NeedsLogin { .. }), _) => GatewayOutcome::NeedsLogin,
         },
@@ -176,9 +183,10 @@ async fn attempt(
     requirements: &Requirements,
     caller: &RequestContext,
 ) -> Result<Decision, Error> {
-    let (access, refresh) = match credentials {
-        Credentials::Bearer(token) => (Some(token), None),
-        Credentials::Cookies { access, refresh } => (access, refresh),
+    let (access, refresh, proof) = match &credentials {
+        Credentials::Bearer(token) => (Some(*token), None, None),
+        Credentials::Dpop { token, proof } => (Some(*token), None, Some(proof)),
+        Credentials::Cookies { access, refresh } => (*access, *refresh, None),
     };
     if access.is_none() && refresh.is_none() {
         return Ok(kept(Err(Refusal::NoToken)));
@@ -193,9 +201,12 @@ async fn attempt(
         verify::identify(token);
     }
     match (credentials, inspected) {
-        (Credentials::Bearer(token), Some(inspected)) => {
+        (Credentials::Bearer(token) | Credentials::Dpop { token, .. }, Some(inspected)) => {
             let verdict = match inspected {
-                Ok(token) => judge.bearer(token),
+                Ok(verified) => match of_sender(app, &verified, token, proof).await? {
+                    Ok(()) => judge.sent(verified),
+                    Err(refusal) => Err(refusal),
+                },
                 Err(why) => Err(judge.withdrawn(app, token).unwrap_or(Refusal::InvalidToken(why))),
             };
             Ok(kept(verdict))
@@ -212,6 +223,29 @@ async fn attempt(
                 cookies: Cookies::Clear,
             }),
         },
+    }
+}
+
+/// Whether the sender of a token may use it: a bearer token without a proof, or the key of a bound
+/// one.
+async fn of_sender(
+    app: &App,
+    verified: &Verified,
+    token: &str,
+    proof: Option<&dpop::Presented<'_>>,
+) -> Result<Result<(), Refusal>, Error> {
+    let checked = match proof {
+        Some(proof) => dpop::of_token(app, verified, token, proof).await,
+        None => dpop::must_be_bearer(verified).map_err(Error::InvalidToken),
+    };
+    if checked.is_err() {
+        verify::note(verified);
+    }
+    match checked {
+        Ok(()) => Ok(Ok(())),
+        Err(Error::InvalidToken(why)) => Ok(Err(Refusal::InvalidToken(why))),
+        Err(Error::OAuth(error)) => Ok(Err(Refusal::InvalidProof(error))),
+        Err(other) => Err(other),
     }
 }
 
@@ -259,7 +293,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn bearer(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
+    fn sent(&self, token: Arc<Verified>) -> Result<Identity, Refusal> {
         if let Err(why) = self.is_meant_for_us(&token.claims) {
             verify::note(&token);
             return Err(Refusal::InvalidToken(why));

@@ -52,6 +52,7 @@ impl From<Introspection> for v1::ValidateResponse {
             email_verified: facts.email_verified,
             role: facts.role.unwrap_or_default(),
             modules: facts.modules.unwrap_or_default(),
+            cnf_jkt: facts.cnf.map(|bound| bound.jkt.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -45,7 +45,7 @@ impl<E: Endpoint> Endpoint for Cors<E> {
                     (
                         header::ACCESS_CONTROL_ALLOW_HEADERS,
                         // MCP clients send the last one with every request.
-                        "authorization, content-type, x-correlation-id, traceparent, mcp-protocol-version",
+                        "authorization, content-type, dpop, x-correlation-id, traceparent, mcp-protocol-version",
                     ),
                     (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE),
                 ];

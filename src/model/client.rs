@@ -253,6 +253,9 @@ pub struct Metadata {
     pub require_signed_request_object: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_pushed_authorization_requests: bool,
+    /// It gets no bearer tokens (RFC 9449 §5.2).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dpop_bound_access_tokens: bool,
     /// Seconds; a number too large for any use counts as the largest.
     #[serde(deserialize_with = "saturating", skip_serializing_if = "Option::is_none")]
     pub default_max_age: Option<u32>,

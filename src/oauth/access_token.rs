@@ -6,7 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Timestamp,
     ids::{ClientId, SessionId, UserId},
-    oauth::{jwt::InvalidToken, scope::Scope},
+    oauth::{
+        jwt::InvalidToken,
+        scope::Scope,
+        thumbprint::{Confirmation, Thumbprint},
+    },
 };
 
 /// Accepted clock skew between processes of this server, in seconds.
@@ -60,6 +64,9 @@ pub struct AccessClaims {
     /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub derived_from: Vec<Origin>,
+    /// The key that it is bound to (RFC 9449 §6.1); absent for a bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
 }
@@ -157,6 +164,8 @@ pub struct NewAccessToken<'a> {
     pub user_id: Option<&'a str>,
     /// An upper bound of `exp`.
     pub until: Option<Timestamp>,
+    /// The key that it is bound to; `None`: a bearer token.
+    pub key: Option<Thumbprint>,
 }
 
 impl AccessClaims {
@@ -193,6 +202,7 @@ impl AccessClaims {
             act: None,
             may_act: None,
             derived_from: vec![],
+            cnf: new.key.map(|jkt| Confirmation { jkt }),
             nbf: None,
         }
     }

@@ -87,6 +87,8 @@ parameters! {
         /// `urn:propusk:acr:mfa`, `urn:propusk:acr:password`, in order of preference. The first one
         /// alone requires a second factor; one that comes before the other asks users who have one.
         pub acr_values: Option<String>,
+        /// The thumbprint of the DPoP key that the code is bound to (RFC 9449 §10).
+        pub dpop_jkt: Option<String>,
         /// The claims request as JSON (OpenID Connect Core §5.5).
         pub claims: Option<String>,
         /// The resources that the access token is for (RFC 8707).

@@ -79,6 +79,8 @@ errors! {
     expired_token,
     /// RFC 6750 §3.1: status 401
     invalid_token,
+    /// RFC 9449 §5, §7.1: status 401 at a resource
+    invalid_dpop_proof,
     /// RFC 6750 §3.1: status 403
     insufficient_scope,
 }

@@ -15,4 +15,5 @@ pub mod redirect_uri;
 pub mod refresh_token;
 pub mod requests;
 pub mod scope;
+pub mod thumbprint;
 pub mod token_request;

@@ -16,6 +16,8 @@ pub enum Kind {
     IdJag,
     /// The challenge of a passkey.
     Passkey,
+    /// The `jti` of a DPoP proof (RFC 9449 §11.1), by its key.
+    DpopProof,
     /// The `state` of a login at another provider.
     UpstreamState,
 }
@@ -27,6 +29,7 @@ impl Kind {
             Self::JwtBearer => "jwt_bearer",
             Self::IdJag => "id_jag",
             Self::Passkey => "passkey",
+            Self::DpopProof => "dpop_proof",
             Self::UpstreamState => "upstream_state",
         }
     }

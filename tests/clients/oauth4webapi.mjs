@@ -36,7 +36,7 @@ await scenario(async ({ issuer, user, application, step }) => {
   };
 
   /** From the authorization request to the tokens; with `push` the request is pushed first (PAR). */
-  const authorize = async (client, authentication, { push = false, more = {} } = {}) => {
+  const authorize = async (client, authentication, { push = false, more = {}, options = {} } = {}) => {
     const verifier = oauth.generateRandomCodeVerifier();
     const state = oauth.generateRandomState();
     const nonce = oauth.generateRandomNonce();
@@ -67,7 +67,7 @@ await scenario(async ({ issuer, user, application, step }) => {
       answer,
       application.callback,
       verifier,
-      insecure,
+      { ...options, ...insecure },
     );
     const checks = { expectedNonce: nonce, requireIdToken: true };
     const tokens = await oauth.processAuthorizationCodeResponse(as, client, response, checks);
@@ -182,6 +182,48 @@ await scenario(async ({ issuer, user, application, step }) => {
       status: 400,
       error: 'invalid_client',
     });
+  });
+
+  await step('DPoP: code, userinfo, refresh and an API of its own', async () => {
+    const spa = await register({
+      client_name: 'oauth4webapi with DPoP',
+      token_endpoint_auth_method: 'none',
+      grant_types: ['authorization_code', 'refresh_token'],
+      dpop_bound_access_tokens: true,
+    });
+    const none = oauth.None();
+    await refused('invalid_dpop_proof', authorize(spa, none));
+    const DPoP = oauth.DPoP(spa, await oauth.generateKeyPair('ES256'));
+    const { tokens: bound, claims: about } = await authorize(spa, none, { options: { DPoP } });
+    assert.equal(bound.token_type, 'dpop');
+    const info = await oauth.userInfoRequest(as, spa, bound.access_token, { DPoP, ...insecure });
+    await oauth.processUserInfoResponse(as, spa, about.sub, info);
+    const asBearer = await oauth.userInfoRequest(as, spa, bound.access_token, insecure);
+    assert.equal(asBearer.status, 401);
+    const url = new URL('/orders', issuer);
+    const api = async (more) => {
+      const sent = await oauth.protectedResourceRequest(bound.access_token, 'GET', url, undefined, null, {
+        [oauth.customFetch]: async (to, { method, headers }) => {
+          const request = new Request(to, { method, headers });
+          await oauth.validateJwtAccessToken(as, request, as.issuer, { requireDPoP: true, ...insecure });
+          return new Response('passed');
+        },
+        ...more,
+        ...insecure,
+      });
+      return sent.text();
+    };
+    assert.equal(await api({ DPoP }), 'passed');
+    await assert.rejects(api({}));
+    const again = await oauth.refreshTokenGrantRequest(as, spa, none, bound.refresh_token, { DPoP, ...insecure });
+    const renewed = await oauth.processRefreshTokenResponse(as, spa, again);
+    assert.equal(renewed.token_type, 'dpop');
+    const other = oauth.DPoP(spa, await oauth.generateKeyPair('ES256'));
+    const stolen = await oauth.refreshTokenGrantRequest(as, spa, none, renewed.refresh_token, {
+      DPoP: other,
+      ...insecure,
+    });
+    await refused('invalid_grant', oauth.processRefreshTokenResponse(as, spa, stolen));
   });
 
   await step('a pairwise client gets another subject', async () => {

@@ -28,6 +28,7 @@ mod cookies;
 mod data_folder;
 mod deletion;
 mod device;
+mod dpop;
 mod email;
 mod event_types;
 #[cfg(feature = "kafka")]

@@ -25,6 +25,7 @@ const FOUNDATION: &[(&str, &[&str])] = &[
     ("telemetry", &["clock", "config", "limits", "model", "unicode"]),
     ("storage", &["clock", "ids", "oauth", "model", "config"]),
     ("jose", &["clock", "ids", "oauth", "model"]),
+    ("dpop", &["clock", "jose", "oauth"]),
     ("directory", &["ids", "model", "oauth", "storage"]),
     ("keys", &["clock", "config", "jose", "model", "oauth", "storage"]),
     ("services", &["clock", "config", "keys", "model", "oauth", "outbound"]),

@@ -177,6 +177,10 @@ impl Verifier {
         if claims.sub.is_empty() || claims.jti.is_empty() || claims.client_id.is_empty() {
             return refuse("`sub`, `jti` and `client_id` must not be empty".to_owned());
         }
+        // RFC 9449 §7.2: its sender would have to prove that it has the key.
+        if claims.other.contains_key("cnf") {
+            return refuse("it is bound to a key (DPoP) and no bearer token".to_owned());
+        }
         Ok(Verified { key_id: key_id.into(), claims: Arc::new(claims) })
     }
 }

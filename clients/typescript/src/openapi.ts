@@ -591,11 +591,11 @@ export interface components {
             data: components["schemas"]["Session"] | null;
         };
         /**
-         * @description How a token is sent (RFC 6750). `N_A` is in the response to a token exchange only: an ID-JAG is
+         * @description How a token is sent (RFC 6750, RFC 9449). `N_A` is in the response to a token exchange only: an ID-JAG is
          *     no access token (RFC 8693 §2.2.1).
          * @enum {string}
          */
-        TokenType: "Bearer" | "N_A";
+        TokenType: "Bearer" | "DPoP" | "N_A";
         /**
          * @description The tokens and the user of a session.
          * @example {

@@ -69,6 +69,9 @@ export function createVerifier(options: VerifierOptions): Verifier {
       if (!sub || !jti || typeof client_id !== 'string')
         throw invalidToken('`sub`, `jti` and `client_id` are required');
       if (!areOrigins(payload.derived_from)) throw invalidToken('`derived_from` cannot be read');
+      // RFC 9449 §7.2: its sender would have to prove that it has the key.
+      if (payload.cnf !== undefined)
+        throw invalidToken('it is bound to a key (DPoP) and no bearer token');
       return { claims: payload as unknown as AccessClaims, kid };
     } catch (error) {
       throw classified(error);

@@ -1,4 +1,11 @@
-import { SignJWT, UnsecuredJWT, decodeJwt, decodeProtectedHeader, generateKeyPair } from 'jose';
+import {
+  SignJWT,
+  UnsecuredJWT,
+  decodeJwt,
+  decodeProtectedHeader,
+  exportJWK,
+  generateKeyPair,
+} from 'jose';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 
 import { ErrorCode } from '../src/errors.js';
@@ -178,14 +185,28 @@ describe.each([
     }
     // A client's own token for the same API: valid, but nobody's session.
     const basic = btoa(`${feed.clientId}:${encodeURIComponent(feed.clientSecret)}`);
-    const response = await fetch(`${issuer}/oauth2/token`, {
-      method: 'POST',
-      headers: { authorization: `Basic ${basic}` },
-      body: new URLSearchParams({ grant_type: 'client_credentials' }),
+    const ownToken = async (headers = {}): Promise<string> => {
+      const response = await fetch(`${issuer}/oauth2/token`, {
+        method: 'POST',
+        headers: { authorization: `Basic ${basic}`, ...headers },
+        body: new URLSearchParams({ grant_type: 'client_credentials' }),
+      });
+      return ((await response.json()) as { access_token: string }).access_token;
+    };
+    const token = await ownToken();
+    expect((await kit().verify(token)).client_id).toBe('gateway');
+    expect(await kit().getSession(`propusk_access=${token}`)).toBeNull();
+    // One that is bound to a key (RFC 9449) is no bearer token.
+    const pair = await generateKeyPair('ES256');
+    const jwk = await exportJWK(pair.publicKey);
+    const proof = new SignJWT({ htm: 'POST', htu: `${issuer}/oauth2/token`, jti: crypto.randomUUID() })
+      .setProtectedHeader({ alg: 'ES256', typ: 'dpop+jwt', jwk })
+      .setIssuedAt();
+    const bound = await ownToken({ dpop: await proof.sign(pair.privateKey) });
+    expect(decodeJwt(bound).cnf).toBeDefined();
+    await expect(kit().verify(bound)).rejects.toMatchObject({
+      errorCode: ErrorCode.INVALID_TOKEN,
     });
-    const { access_token } = (await response.json()) as { access_token: string };
-    expect((await kit().verify(access_token)).client_id).toBe('gateway');
-    expect(await kit().getSession(`propusk_access=${access_token}`)).toBeNull();
   });
 });
 

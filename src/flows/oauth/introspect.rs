@@ -13,6 +13,7 @@ use crate::{
     oauth::{
         access_token::{AccessClaims, ActorClaim, Audience},
         refresh_token::RefreshToken,
+        thumbprint::Confirmation,
     },
 };
 
@@ -63,6 +64,9 @@ pub struct Facts {
     /// Who acts for the subject (RFC 8693 §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub act: Option<ActorClaim>,
+    /// The key that the token is bound to (RFC 9449 §6.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
 }
 
 /// Introspects a token for an authenticated client. A token that the client may not know of is
@@ -124,6 +128,7 @@ async fn refresh_token(app: &App, client: &Client, token: &str) -> Result<Intros
         role: None,
         modules: None,
         act: None,
+        cnf: None,
     };
     Ok(Introspection { active: true, facts: Some(facts) })
 }
@@ -146,7 +151,7 @@ impl Facts {
             aud: Some(claims.aud),
             client_id: claims.client_id,
             scope: claims.scope.non_empty(),
-            token_type: Some("Bearer"),
+            token_type: Some(if claims.cnf.is_some() { "DPoP" } else { "Bearer" }),
             iat: claims.iat,
             exp: claims.exp,
             jti: Some(claims.jti),
@@ -160,6 +165,7 @@ impl Facts {
             role: claims.role,
             modules: claims.modules,
             act: claims.act,
+            cnf: claims.cnf,
         }
     }
 }

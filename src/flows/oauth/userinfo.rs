@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     flows::tokens::{
         claims::{self, Place},
-        scope, verify,
+        dpop, scope, verify,
     },
     oauth::{error::OAuthError, jwt::InvalidToken},
     storage::sessions,
@@ -24,9 +24,13 @@ pub struct UserInfo {
 /// Reads the claims for an access token.
 ///
 /// # Errors
-/// [`Error::InvalidToken`]; `insufficient_scope` without `openid`.
-pub async fn userinfo(app: &App, token: &str) -> Result<UserInfo, Error> {
-    let verified = verify::verify(app, token).await?;
+/// [`Error::InvalidToken`]; `invalid_dpop_proof`; `insufficient_scope` without `openid`.
+pub async fn userinfo(
+    app: &App,
+    token: &str,
+    proof: Option<&dpop::Presented<'_>>,
+) -> Result<UserInfo, Error> {
+    let verified = verify::verify_sent(app, token, proof).await?;
     let claims = &verified.claims;
     let scope = &claims.scope;
     if !scope.contains("openid") {

@@ -184,7 +184,7 @@ async fn first_party_session(
     let now = app.clock.now();
     let authenticated_at = Some(within.map_or(now, |(_, at)| at));
     let id = SessionId::from(app.new_id());
-    let refresh = issue::first_refresh_token(app, &id, now)?;
+    let refresh = issue::first_refresh_token(app, &id, None, now)?;
     let scope = first_party::scope();
     let login = first_party::Login { at: authenticated_at, amr: &amr };
     let acr = login.acr().map(str::to_owned);

@@ -142,6 +142,7 @@ pub(crate) async fn access_token(
         modules: Some(allowed.modules),
         user_id: Some(&user.id),
         until: allowed.until,
+        key: None,
     };
     let tokens = &app.config.tokens;
     issue::sign_access_token(app, grant, tokens.access_ttl, tokens.signing_algorithm, now).await

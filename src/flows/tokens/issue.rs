@@ -11,7 +11,7 @@ use crate::{
     flows::{
         oauth::resources,
         tokens::{
-            id_token,
+            dpop, id_token,
             scope::{self, Allowed},
             subject::external,
         },
@@ -29,6 +29,7 @@ use crate::{
         jwt::TokenType,
         refresh_token::RefreshToken,
         scope::Scope,
+        thumbprint::Thumbprint,
         token_request::TokenTypeIdentifier,
     },
 };
@@ -37,6 +38,8 @@ use crate::{
 #[derive(Debug)]
 pub struct TokenResponse {
     pub access_token: String,
+    /// Whether `access_token` is bound to a DPoP key (RFC 9449 §5).
+    pub is_bound: bool,
     /// Seconds.
     pub expires_in: u64,
     /// The scope of the access token, perhaps less than was requested.
@@ -112,30 +115,33 @@ impl TokenLifetimes {
     }
 }
 
-/// The first refresh token of a session.
+/// The first refresh token of a session, bound to a DPoP key if there is one.
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the key is missing.
 pub(crate) fn first_refresh_token(
     app: &App,
     session: &SessionId,
+    bound_to: Option<Thumbprint>,
     now: Timestamp,
 ) -> Result<RefreshToken, Error> {
     let ring = app.keys.ring();
     let key = ring.chain_key(now).ok_or(keys::Error::Missing("refresh-chain"))?;
     let session = Uuid::parse_str(session).map_err(|error| Error::Unavailable(error.into()))?;
-    Ok(RefreshToken::first(key, session, app.rng.bytes()))
+    Ok(RefreshToken::first(key, session, app.rng.bytes(), bound_to))
 }
 
 /// The tokens of a session, for an authorization code or a refresh token. A scope that the client
 /// may no longer request is no longer granted to its sessions. `now`: read before the session was,
-/// so that a revocation since then covers them (`model::revocation::NewRevocation::at`).
+/// so that a revocation since then covers them (`model::revocation::NewRevocation::at`). `key`: what
+/// the access token is bound to.
 pub(crate) async fn for_session(
     app: &App,
     client: &Client,
     mut session: Session,
     scope: Scope,
     refresh: Option<&RefreshToken>,
+    key: Option<Thumbprint>,
     now: Timestamp,
 ) -> Result<TokenResponse, Error> {
     must_be_in_namespace(client, &session)?;
@@ -143,7 +149,7 @@ pub(crate) async fn for_session(
     session.details.resource = target.names();
     let scope = scope.intersection(&target.may_ask(client));
     let allowed = scope::allowed_in(app, &session, &scope, now).await?;
-    let grant = grant(app, client, &session, &allowed);
+    let grant = NewAccessToken { key, ..grant(app, client, &session, &allowed) };
     let (access_token, expires_in) = access_token_at(app, client, grant, now).await?;
     let id_token = if allowed.scope.contains("openid") {
         Some(id_token::of_session(app, client, &session, &allowed, &access_token, now).await?)
@@ -152,6 +158,7 @@ pub(crate) async fn for_session(
     };
     Ok(TokenResponse {
         access_token,
+        is_bound: key.is_some(),
         expires_in,
         scope: allowed.scope,
         refresh_token: refresh.map(RefreshToken::expose),
@@ -207,6 +214,7 @@ fn grant<'a>(
         modules: user.filter(|_| has_claim(UserClaim::Modules)).map(|_| allowed.modules.clone()),
         user_id: external.map(|user| user.id.as_str()),
         until: allowed.until.into_iter().chain(end).min(),
+        key: None,
     }
 }
 
@@ -233,13 +241,15 @@ async fn access_token_at(
     sign_claims(app, client, &claims, now).await
 }
 
-/// Signs the claims of a client's access token; gives its life in seconds as well.
+/// Signs the claims of a client's access token; gives its life in seconds as well. A client that
+/// gets bound tokens only gets no other one from here, whatever the grant.
 pub(crate) async fn sign_claims(
     app: &App,
     client: &Client,
     claims: &AccessClaims,
     now: Timestamp,
 ) -> Result<(String, u64), Error> {
+    dpop::must_be_bound(client, claims.cnf.map(|bound| bound.jkt))?;
     let registered = client.metadata.access_token_signing_alg;
     let algorithm = registered.unwrap_or(app.config.tokens.signing_algorithm);
     let expires_in = u64::try_from(claims.exp - claims.iat).unwrap_or_default();

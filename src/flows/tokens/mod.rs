@@ -1,6 +1,7 @@
 //! Issuing and checking tokens, whatever endpoint asks.
 
 pub mod claims;
+pub mod dpop;
 pub mod external_user;
 pub mod first_party;
 pub mod id_token;

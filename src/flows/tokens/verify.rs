@@ -7,6 +7,7 @@ use crate::{
     caches::verified_tokens::Verified,
     diagnostics,
     error::Error,
+    flows::tokens::dpop,
     model::client::is_built_in,
     oauth::{
         error::OAuthError,
@@ -21,12 +22,29 @@ use crate::{
 /// # Errors
 /// [`Error::InvalidToken`], or [`Error::Unavailable`] where the revocation list cannot be read.
 pub async fn verify(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
-    let outcome = attempt(app, token).await;
+    verify_sent(app, token, None).await
+}
+
+/// As [`verify`], for a token that is sent with a DPoP proof (RFC 9449 §7.1); one without must be a
+/// bearer token.
+///
+/// # Errors
+/// As [`verify`]; `invalid_dpop_proof`, [`Error::TooMany`].
+pub async fn verify_sent(
+    app: &App,
+    token: &str,
+    proof: Option<&dpop::Presented<'_>>,
+) -> Result<Arc<Verified>, Error> {
+    let outcome = attempt(app, token, proof).await;
     app.metrics.token_check(if outcome.is_ok() { TokenCheck::Ok } else { TokenCheck::Refused });
     outcome
 }
 
-async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
+async fn attempt(
+    app: &App,
+    token: &str,
+    proof: Option<&dpop::Presented<'_>>,
+) -> Result<Arc<Verified>, Error> {
     if token.len() > MAX_LENGTH {
         return Err(Error::InvalidToken(InvalidToken("it is not a token of this server")));
     }
@@ -40,6 +58,10 @@ async fn attempt(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
         Error::InvalidToken(why)
     })?;
     identify(&verified);
+    match proof {
+        Some(proof) => dpop::of_token(app, &verified, token, proof).await?,
+        None => dpop::must_be_bearer(&verified).map_err(Error::InvalidToken)?,
+    }
     Ok(verified)
 }
 

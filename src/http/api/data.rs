@@ -18,12 +18,16 @@ pub enum Delivery {
     Cookie,
 }
 
-/// How a token is sent (RFC 6750). `N_A` is in the response to a token exchange only: an ID-JAG is
+/// How a token is sent (RFC 6750, RFC 9449). `N_A` is in the response to a token exchange only: an ID-JAG is
 /// no access token (RFC 8693 §2.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 pub enum TokenType {
     /// As `Authorization: Bearer …`.
     Bearer,
+    /// As `Authorization: DPoP …`, with a proof.
+    #[oai(rename = "DPoP")]
+    #[serde(rename = "DPoP")]
+    Dpop,
     #[oai(rename = "N_A")]
     #[serde(rename = "N_A")]
     NotApplicable,

@@ -150,6 +150,8 @@ fn document(app: &App, catalogue: &Catalogue) -> Value {
         "revocation_endpoint_auth_signing_alg_values_supported": signed_by_clients,
         "client_id_metadata_document_supported": config.takes_metadata_documents(),
     });
+    // RFC 9449 §5.1
+    document["dpop_signing_alg_values_supported"] = json!(signed_by_clients);
     // RFC 8628 §4
     document["device_authorization_endpoint"] = at("/oauth2/device_authorization").into();
     // draft-ietf-oauth-identity-chaining §3, draft-ietf-oauth-identity-assertion-authz-grant §7

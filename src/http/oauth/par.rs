@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::{
     api_error::ApiError,
-    flows::oauth::authorize::pushed,
+    credentials::dpop_proof,
+    flows::{oauth::authorize::pushed, tokens::dpop::Presented},
     http::{
         api::Tag,
         client_auth,
@@ -55,7 +56,11 @@ struct PushedRequest {
 pub async fn push(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let (params, known) = client_auth::authenticated::<Params>(request, body).await?;
-    let pushed = pushed::push(app, &known, &params, caller).await.map_err(ApiError::from)?;
+    let url = format!("{}/oauth2/par", app.config.server.issuer);
+    let proof = dpop_proof(request.headers())?;
+    let proof = proof.as_deref().map(|proof| Presented { proof, method: "POST", url: &url });
+    let pushed = pushed::push(app, &known, &params, proof.as_ref(), caller).await;
+    let pushed = pushed.map_err(ApiError::from)?;
     let answer = PushedRequest { request_uri: pushed.request_uri, expires_in: pushed.expires_in };
     Ok(Json(answer).with_status(StatusCode::CREATED).into_response())
 }

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::params;
 use crate::{
     api_error::ApiError,
-    flows::oauth::token as flow,
+    credentials::dpop_proof,
+    flows::{oauth::token as flow, tokens::dpop::Presented},
     http::{
         api::{Tag, data::TokenType},
         client_auth,
@@ -32,7 +33,7 @@ pub fn operation() -> Operation {
             "Request tokens",
             "RFC 6749 §3.2. Refresh tokens rotate: each is valid once. A retry within seconds gets the same response; a later \
              reuse revokes the session. The JWT bearer grant (RFC 7523) is for back ends that keep their own users: \
-             docs/back-ends.md.",
+             docs/back-ends.md. With a DPoP proof in the header `DPoP` (RFC 9449) the tokens are bound to its key: docs/dpop.md.",
         )
         .cross_origin(Origins::Registered)
         .form::<TokenForm>()
@@ -51,7 +52,7 @@ struct TokenBody {
     /// The type of `access_token` in a token exchange (RFC 8693 §2.2.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_token_type: Option<TokenTypeIdentifier>,
-    /// `Bearer`; `N_A` for an ID-JAG, which is no access token.
+    /// `Bearer`; `DPoP` for one that is bound to the key of the request's DPoP proof; `N_A` for an ID-JAG, which is no access token.
     token_type: TokenType,
     /// Seconds.
     expires_in: u64,
@@ -79,12 +80,20 @@ pub async fn token(request: &Request, body: Body) -> Result<Response> {
     client_auth::limit_unauthenticated(app, caller, &credentials)?;
     let form = TokenForm::of(&params).map_err(ApiError::from)?;
     let asked = TokenRequest::parse(form).map_err(ApiError::from)?;
-    let issued = flow::issue(app, &credentials, &asked, caller).await.map_err(refused)?;
+    let url = format!("{}/oauth2/token", app.config.server.issuer);
+    let proof = dpop_proof(request.headers())?;
+    let proof = proof.as_deref().map(|proof| Presented { proof, method: "POST", url: &url });
+    let issued = flow::issue(app, &credentials, &asked, proof.as_ref(), caller).await;
+    let issued = issued.map_err(refused)?;
     let is_grant = issued.issued_token_type == Some(TokenTypeIdentifier::IdJag);
     let response = TokenBody {
         access_token: issued.access_token,
         issued_token_type: issued.issued_token_type,
-        token_type: if is_grant { TokenType::NotApplicable } else { TokenType::Bearer },
+        token_type: match issued.is_bound {
+            _ if is_grant => TokenType::NotApplicable,
+            true => TokenType::Dpop,
+            false => TokenType::Bearer,
+        },
         expires_in: issued.expires_in,
         scope: issued.scope.non_empty(),
         refresh_token: issued.refresh_token,

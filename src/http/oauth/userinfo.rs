@@ -10,9 +10,9 @@ use poem_openapi::Object;
 use super::params;
 use crate::{
     api_error::{ApiError, ErrorCode},
-    credentials::bearer,
+    credentials::{self, AccessToken},
     error::Error,
-    flows::oauth::userinfo as flow,
+    flows::{oauth::userinfo as flow, tokens::dpop::Presented},
     http::{
         api::{Tag, profile::ProfileData},
         context::Context,
@@ -66,8 +66,14 @@ struct UserInfoBody {
 #[handler]
 pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     let app = &Context::of(request)?.app;
-    let token = access_token(request, body).await?;
-    let found = flow::userinfo(app, &token).await.map_err(|error| challenged(error.into()))?;
+    let AccessToken { token, proof } = access_token(request, body).await?;
+    let url = format!("{}/oauth2/userinfo", app.config.server.issuer);
+    let method = request.method().as_str();
+    let proof = proof.as_deref().map(|proof| Presented { proof, method, url: &url });
+    let found = flow::userinfo(app, &token, proof.as_ref()).await.map_err(|error| {
+        let error = challenged(error.into());
+        if proof.is_some() { credentials::by_dpop(error) } else { error }
+    })?;
     let client = &found.known.client;
     let Some(algorithm) = client.metadata.userinfo_signed_response_alg else {
         return Ok(Json(found.claims).into_response());
@@ -84,10 +90,10 @@ pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     Ok(token.with_content_type("application/jwt").with_status(StatusCode::OK).into_response())
 }
 
-/// From the header or from the form of a POST (RFC 6750 §2.1, §2.2); never from the query, never
+/// From the header (RFC 6750 §2.1, RFC 9449 §7.1) or from the form of a POST (RFC 6750 §2.2); never from the query, never
 /// from both.
-async fn access_token(request: &Request, body: Body) -> Result<String> {
-    let in_header = bearer(request.headers())?;
+async fn access_token(request: &Request, body: Body) -> Result<AccessToken> {
+    let in_header = credentials::access_token(request.headers())?;
     let essence = request.content_type().unwrap_or_default();
     let is_form =
         essence.trim().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded");
@@ -104,7 +110,8 @@ async fn access_token(request: &Request, body: Body) -> Result<String> {
                 .oauth("invalid_request")
         }
         .into()),
-        (Some(token), None) | (None, Some(token)) => Ok(token),
+        (Some(token), None) => Ok(token),
+        (None, Some(token)) => Ok(AccessToken { token, proof: None }),
         (None, None) => Err(ApiError::from(Error::NoToken).into()),
     }
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod chromium;
 pub mod customer_service;
 pub mod documentation;
+pub mod dpop;
 pub mod exchange;
 pub mod external_server;
 pub mod grpc;

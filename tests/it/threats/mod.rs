@@ -8,6 +8,7 @@ mod browsers;
 mod clients;
 mod codes;
 mod device;
+mod dpop;
 mod email;
 mod exchange;
 mod front_channel;

@@ -117,7 +117,7 @@ pub struct ValidateResponse {
     /// The scope, space-separated.
     #[prost(string, tag = "6")]
     pub scope: ::prost::alloc::string::String,
-    /// "Bearer" for an access token, empty for a refresh token.
+    /// "Bearer" for an access token, "DPoP" for one that is bound to a key, empty for a refresh token.
     #[prost(string, tag = "7")]
     pub token_type: ::prost::alloc::string::String,
     /// When the token was issued, as Unix time in seconds.
@@ -150,6 +150,10 @@ pub struct ValidateResponse {
     /// The user's modules at the audience, if the token has them.
     #[prost(string, repeated, tag = "17")]
     pub modules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The thumbprint of the key that an access token is bound to (RFC 9449): whoever sends the token
+    /// must prove to have it. Empty for a bearer token.
+    #[prost(string, tag = "18")]
+    pub cnf_jkt: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeRequest {

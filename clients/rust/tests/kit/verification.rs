@@ -28,7 +28,7 @@ pub fn claims() -> Value {
     json!({
         "iss": ISSUER, "aud": [ISSUER, "https://api.example.com"], "sub": "s", "jti": "j",
         "client_id": "c", "sid": "i", "scope": "openid crm:read", "iat": 1_000,
-        "exp": 4_000_000_000_i64, "modules": ["crm"], "cnf": { "x": 1 },
+        "exp": 4_000_000_000_i64, "modules": ["crm"], "extra": { "x": 1 },
     })
 }
 
@@ -133,7 +133,7 @@ async fn t194_every_claim_is_verified() {
     let propusk = fake.builder().build().expect("settings");
     let verified = propusk.verify(&sign(&claims())).await.expect("valid");
     assert_eq!((verified.exp, verified.sid.as_deref()), (4_000_000_000, Some("i")));
-    assert_eq!(verified.other["cnf"], json!({ "x": 1 }));
+    assert_eq!(verified.other["extra"], json!({ "x": 1 }));
     verified.require_scope("crm:read").expect("it has");
     verified.require_module("crm").expect("it has");
     assert!(matches!(verified.require_scope("crm"), Err(Error::MissingScope(_))));
@@ -157,6 +157,7 @@ async fn t194_every_claim_is_verified() {
         ("sub", json!("")),
         ("client_id", Value::Null),
         ("derived_from", json!([{ "jti": "d" }])),
+        ("cnf", json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" })),
     ];
     for (name, value) in refused {
         let outcome = propusk.verify(&sign(&with(name, value.clone()))).await;

@@ -37,7 +37,7 @@ pub enum Registrant {
 /// The members that a client may register or put into its metadata document (RFC 7591 §2, OpenID
 /// Connect Registration §2). The others of [`Metadata`] are for operators, and ignored like unknown
 /// members.
-const REGISTRABLE: [&str; 32] = [
+const REGISTRABLE: [&str; 33] = [
     "client_name",
     "scope",
     "redirect_uris",
@@ -57,6 +57,7 @@ const REGISTRABLE: [&str; 32] = [
     "introspection_signed_response_alg",
     "require_signed_request_object",
     "require_pushed_authorization_requests",
+    "dpop_bound_access_tokens",
     "default_max_age",
     "require_auth_time",
     "default_acr_values",

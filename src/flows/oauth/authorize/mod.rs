@@ -280,7 +280,7 @@ pub async fn issue_code(
     let now = app.clock.now();
     let id = app.new_id();
     let session = Uuid::parse_str(&id).map_err(|error| Error::Unavailable(error.into()))?;
-    let code = Code::new(session, app.rng.bytes());
+    let code = Code::new(session, app.rng.bytes(), request.dpop_key);
     let expires_at = now + app.config.authorization.code_ttl;
     let acr = browser.acr().to_owned();
     let row = NewSession {

@@ -9,9 +9,9 @@ use crate::{
     app::App,
     directory::CachedClient,
     error::Error,
-    flows::{admin::clients::document, oauth::client_auth},
+    flows::{admin::clients::document, oauth::client_auth, tokens::dpop},
     ids::{BrowserSessionId, ClientId},
-    model::actor::RequestContext,
+    model::{actor::RequestContext, client::Client},
     oauth::{
         authorization_request::RequestSource,
         error::OAuthError,
@@ -38,7 +38,8 @@ pub struct Pushed {
     pub expires_in: u64,
 }
 
-/// Validates an authenticated client's request as the authorization endpoint does, and stores it.
+/// Validates an authenticated client's request as the authorization endpoint does, and stores it. A
+/// DPoP proof that comes with it binds the code to its key (RFC 9449 §10.1).
 ///
 /// # Errors
 /// The errors of the authorization endpoint, in the form of the token endpoint (§2.3);
@@ -47,6 +48,7 @@ pub async fn push(
     app: &App,
     known: &CachedClient,
     params: &Params,
+    proof: Option<&dpop::Presented<'_>>,
     caller: &RequestContext,
 ) -> Result<Pushed, Error> {
     let request = params.without(&CREDENTIALS);
@@ -69,7 +71,7 @@ pub async fn push(
     // The parameters are stored; the signature of a signed request is verified here, once.
     let object = source.request.as_deref();
     let effective = request::open(app, &known.client, &request, object).await?;
-    let effective = effective.params;
+    let effective = with_key(app, &known.client, effective.params, proof).await?;
     let encoded = effective.encode();
     if encoded.len() > LONGEST {
         return Err(OAuthError::invalid_request("the request must be at most 16384 bytes").into());
@@ -90,6 +92,28 @@ pub async fn push(
         request_uri: format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret)),
         expires_in: ttl.as_secs(),
     })
+}
+
+/// The request with the key that the client has proven to have.
+async fn with_key(
+    app: &App,
+    client: &Client,
+    request: Params,
+    proof: Option<&dpop::Presented<'_>>,
+) -> Result<Params, Error> {
+    let Some(proof) = proof else { return Ok(request) };
+    let Some(key) = dpop::of_client(app, client, Some(proof)).await? else {
+        return Ok(request);
+    };
+    let key = key.to_string();
+    match request.get("dpop_jkt") {
+        Some(named) if named != key => {
+            Err(OAuthError::invalid_dpop_proof("`dpop_jkt` is not the key of the DPoP proof")
+                .into())
+        }
+        Some(_) => Ok(request),
+        None => Ok(request.with("dpop_jkt", key)),
+    }
 }
 
 /// Where a request comes from that was pushed.

@@ -35,6 +35,7 @@ use crate::{
         params::{Parameters, Params},
         pkce, redirect_uri,
         scope::Scope,
+        thumbprint::Thumbprint,
         token_request::requested_scope,
     },
 };
@@ -49,6 +50,8 @@ pub struct Request {
     pub scope: Scope,
     pub target: Target,
     pub nonce: Option<String>,
+    /// The key that the code is bound to (RFC 9449 §10).
+    pub dpop_key: Option<Thumbprint>,
     /// RFC 7636 §4.3, S256
     pub challenge: Option<String>,
     pub prompt: Prompt,
@@ -253,6 +256,7 @@ pub(crate) async fn read_effective(
             scope: rest.scope,
             target: rest.target,
             nonce: rest.nonce,
+            dpop_key: rest.dpop_key,
             challenge: rest.challenge,
             prompt: rest.prompt,
             max_age: rest.max_age,
@@ -299,6 +303,7 @@ struct Rest {
     scope: Scope,
     target: Target,
     nonce: Option<String>,
+    dpop_key: Option<Thumbprint>,
     challenge: Option<String>,
     prompt: Prompt,
     max_age: Option<u32>,
@@ -336,6 +341,12 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
     if nonce.as_ref().is_some_and(|nonce| nonce.len() > 1024) {
         return Err(OAuthError::invalid_request("`nonce` must be at most 1024 bytes").into());
     }
+    let dpop_key = match &params.dpop_jkt {
+        Some(jkt) => Some(Thumbprint::parse(jkt).ok_or_else(|| {
+            OAuthError::invalid_request("`dpop_jkt` must be a SHA-256 thumbprint in base64url")
+        })?),
+        None => None,
+    };
     let claims = params.claims.as_deref().map(ClaimsRequest::parse).transpose();
     let claims = claims.map_err(OAuthError::invalid_request)?;
     // A claims request cannot exceed the scope that the client may request.
@@ -372,6 +383,7 @@ async fn rest(app: &App, known: &CachedClient, params: &Params) -> Result<Rest, 
         scope,
         target,
         nonce,
+        dpop_key,
         challenge,
         prompt,
         max_age,

@@ -12,7 +12,10 @@ use crate::{
     flows::{
         oauth::resources,
         sessions::end,
-        tokens::issue::{self, TokenLifetimes},
+        tokens::{
+            dpop,
+            issue::{self, TokenLifetimes},
+        },
     },
     ids::SessionId,
     model::{
@@ -21,7 +24,7 @@ use crate::{
         session::{RevocationReason, Session},
     },
     oauth::{
-        code::Code, error::OAuthError, pkce, refresh_token::RefreshToken,
+        code::Code, error::OAuthError, pkce, refresh_token::RefreshToken, thumbprint::Thumbprint,
         token_request::AuthorizationCodeRequest,
     },
     storage::{
@@ -39,10 +42,12 @@ pub(crate) async fn exchange(
     app: &App,
     known: &CachedClient,
     request: &AuthorizationCodeRequest,
+    key: Option<Thumbprint>,
     caller: &RequestContext,
 ) -> Result<Option<TokenResponse>, Error> {
     let client = &known.client;
     let code = Code::parse(&request.code).ok_or_else(invalid_code)?;
+    dpop::must_be_of(code.key, key, "authorization code")?;
     let challenge = match &request.code_verifier {
         Some(verifier) => pkce::challenge_of(verifier).ok_or_else(|| {
             OAuthError::invalid_grant("`code_verifier` must be 43 to 128 unreserved characters")
@@ -64,7 +69,7 @@ pub(crate) async fn exchange(
         return refuse(app, known, &presented, caller, now).await;
     }
 
-    match redeem(app, known, &presented, &request.resources, caller, now).await? {
+    match redeem(app, known, &presented, &request.resources, key, caller, now).await? {
         Some(tokens) => Ok(Some(tokens)),
         None => refuse(app, known, &presented, caller, now).await,
     }
@@ -77,11 +82,12 @@ pub(super) async fn redeem(
     known: &CachedClient,
     presented: &PresentedCode<'_>,
     resources: &[String],
+    key: Option<Thumbprint>,
     caller: &RequestContext,
     now: Timestamp,
 ) -> Result<Option<TokenResponse>, Error> {
     let client = &known.client;
-    let refresh = first_refresh_token(app, client, presented.session, now)?;
+    let refresh = first_refresh_token(app, client, presented.session, key, now)?;
     let exchange = code_exchange(app, known, refresh.as_ref(), now);
     let write = app.write(Actor::caller(&client.id, caller));
     let redeemed = rows::exchange_code(write, presented, exchange, now).await?;
@@ -95,7 +101,9 @@ pub(super) async fn redeem(
     diagnostics::identify_user(&session.subject);
     narrow(&mut session, resources)?;
     let scope = session.scope.clone();
-    issue::for_session(app, client, session, scope, refresh.as_ref(), now).await.map(Some)
+    let issued =
+        issue::for_session(app, client, session, scope, refresh.as_ref(), key, now).await?;
+    Ok(Some(issued))
 }
 
 /// Narrows the resources of this access token to those requested (RFC 8707 §2.2).
@@ -111,17 +119,20 @@ pub(crate) fn narrow(session: &mut Session, named: &[String]) -> Result<(), OAut
     Ok(())
 }
 
-/// The first refresh token of the session, if the client may have one.
+/// The first refresh token of the session, if the client may have one. That of a public client is
+/// bound to its key; others are bound by the authentication of their client (RFC 9449 §5).
 fn first_refresh_token(
     app: &App,
     client: &Client,
     session_id: &SessionId,
+    key: Option<Thumbprint>,
     now: Timestamp,
 ) -> Result<Option<RefreshToken>, Error> {
     if !client.may(GrantType::RefreshToken) {
         return Ok(None);
     }
-    issue::first_refresh_token(app, session_id, now).map(Some)
+    let key = key.filter(|_| client.is_public());
+    issue::first_refresh_token(app, session_id, key, now).map(Some)
 }
 
 fn code_exchange(

@@ -10,7 +10,7 @@ use crate::{
     },
     model::{catalogue::Catalogue, client::Client},
     oauth::{
-        access_token::NewAccessToken, error::OAuthError, scope::Scope,
+        access_token::NewAccessToken, error::OAuthError, scope::Scope, thumbprint::Thumbprint,
         token_request::ClientCredentialsRequest,
     },
 };
@@ -20,6 +20,7 @@ pub(crate) async fn issue(
     app: &App,
     client: &Client,
     request: &ClientCredentialsRequest,
+    key: Option<Thumbprint>,
 ) -> Result<TokenResponse, Error> {
     let target = resources::target(app, client, &request.resources).await?;
     let catalogue = app.directory.catalogue(&app.db).await?;
@@ -39,10 +40,12 @@ pub(crate) async fn issue(
         modules: None,
         user_id: None,
         until: None,
+        key,
     };
     let (access_token, expires_in) = issue::access_token(app, client, grant).await?;
     Ok(TokenResponse {
         access_token,
+        is_bound: key.is_some(),
         expires_in,
         scope,
         refresh_token: None,

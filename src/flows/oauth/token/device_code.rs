@@ -19,7 +19,9 @@ use crate::{
         device_authorization::{DeviceAuthorization, DeviceState},
         session::RevocationReason,
     },
-    oauth::{device_codes, error::OAuthError, token_request::DeviceCodeRequest},
+    oauth::{
+        device_codes, error::OAuthError, thumbprint::Thumbprint, token_request::DeviceCodeRequest,
+    },
     storage::{
         device_authorizations as rows,
         sessions::{self, PresentedCode},
@@ -41,6 +43,7 @@ pub(crate) async fn issue(
     app: &App,
     known: &CachedClient,
     request: &DeviceCodeRequest,
+    key: Option<Thumbprint>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let id = device_codes::device_code_hash(&request.device_code);
@@ -78,7 +81,7 @@ pub(crate) async fn issue(
             // The user has decided at this moment.
             None => Err(pending()),
         },
-        DeviceState::Approved => redeem(app, known, &found, id, caller, now).await,
+        DeviceState::Approved => redeem(app, known, (&found, id), key, caller, now).await,
     }
 }
 
@@ -93,8 +96,8 @@ fn expired() -> Error {
 async fn redeem(
     app: &App,
     known: &CachedClient,
-    found: &DeviceAuthorization,
-    id: [u8; 32],
+    (found, id): (&DeviceAuthorization, [u8; 32]),
+    key: Option<Thumbprint>,
     caller: &RequestContext,
     now: Timestamp,
 ) -> Result<TokenResponse, Error> {
@@ -106,7 +109,7 @@ async fn redeem(
         redirect_uri: "",
         challenge: "",
     };
-    let redeem = |known| authorization_code::redeem(app, known, &presented, &[], caller, now);
+    let redeem = |known| authorization_code::redeem(app, known, &presented, &[], key, caller, now);
     if let Some(tokens) = redeem(known).await? {
         return Ok(tokens);
     }

@@ -25,7 +25,7 @@ use crate::{
     model::{actor::RequestContext, client::Client, trusted_issuer::IssuerUse},
     oauth::{
         access_token::Audience, error::OAuthError, jwt::InvalidToken, scope::Scope,
-        token_request::JwtBearerRequest,
+        thumbprint::Thumbprint, token_request::JwtBearerRequest,
     },
     storage::single_use::{self, Kind},
 };
@@ -44,6 +44,7 @@ pub(super) async fn accept(
     client: &Client,
     jwt: &ClientJwt<'_>,
     request: &JwtBearerRequest,
+    key: Option<Thumbprint>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     if client.is_public() {
@@ -79,7 +80,7 @@ pub(super) async fn accept(
     let session = foreign::open_session(app, client, &jwt, opening, caller).await?;
     let session = session.ok_or_else(|| refuse("the user is disabled"))?;
     diagnostics::identify_user(&session.subject);
-    issue::for_session(app, client, session, scope, None, now).await
+    issue::for_session(app, client, session, scope, None, key, now).await
 }
 
 fn refuse(why: &'static str) -> OAuthError {

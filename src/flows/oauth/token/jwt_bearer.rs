@@ -14,7 +14,9 @@ use crate::{
     flows::{oauth::client_auth, tokens::external_user::ExternalLogin},
     jose::{Assertion, ClientJwt},
     model::{actor::RequestContext, client::Client, session::ExternalUser},
-    oauth::{error::OAuthError, jwt::TokenType, token_request::JwtBearerRequest},
+    oauth::{
+        error::OAuthError, jwt::TokenType, thumbprint::Thumbprint, token_request::JwtBearerRequest,
+    },
     storage::single_use::{self, Kind},
 };
 
@@ -45,6 +47,7 @@ pub(crate) async fn issue(
     app: &App,
     client: &Client,
     request: &JwtBearerRequest,
+    key: Option<Thumbprint>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     #[derive(Deserialize)]
@@ -54,7 +57,7 @@ pub(crate) async fn issue(
     let jwt = ClientJwt::parse(&request.assertion)
         .map_err(|why| refused("assertion.format", why.to_string()))?;
     if jwt.typ().as_deref() == Some(TokenType::IdJag.typ()) {
-        return id_jag::accept(app, client, &jwt, request, caller).await;
+        return id_jag::accept(app, client, &jwt, request, key, caller).await;
     }
     let issuer: Issuer = jwt.claims().map_err(|_| refused("assertion.iss", "`iss` is missing"))?;
     if issuer.iss != client.id.as_str() {
@@ -66,7 +69,7 @@ pub(crate) async fn issue(
         scope: request.scope.clone(),
         resources: request.resources.clone(),
     };
-    on_behalf_of::open(app, client, &request, &client.id, caller).await
+    on_behalf_of::open(app, client, &request, key, &client.id, caller).await
 }
 
 /// Verifies an assertion of the client and reads the user from it; it is used up by that.

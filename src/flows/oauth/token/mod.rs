@@ -18,13 +18,17 @@ use crate::{
     diagnostics,
     directory::CachedClient,
     error::Error,
-    flows::oauth::client_auth::{self, ClientCredentials, Freshness},
+    flows::{
+        oauth::client_auth::{self, ClientCredentials, Freshness},
+        tokens::dpop,
+    },
     model::{
         actor::RequestContext,
         client::{Client, GrantType},
     },
     oauth::{
         error::OAuthError,
+        thumbprint::Thumbprint,
         token_request::{RefreshTokenRequest, TokenRequest},
     },
 };
@@ -37,9 +41,10 @@ pub async fn issue(
     app: &App,
     credentials: &ClientCredentials,
     request: &TokenRequest,
+    proof: Option<&dpop::Presented<'_>>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
-    let issued = issue_by_grant(app, credentials, request, caller).await;
+    let issued = issue_by_grant(app, credentials, request, proof, caller).await;
     if issued.is_ok()
         && let Some(known) = app.directory.cached(credentials.client_id())
     {
@@ -66,7 +71,8 @@ pub async fn refresh(
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     must_have(client, GrantType::RefreshToken)?;
-    let refreshed = refresh_token::refresh(app, client, request, caller).await?;
+    dpop::must_be_bound(client, None)?;
+    let refreshed = refresh_token::refresh(app, client, request, None, caller).await?;
     app.metrics.token_issued(GrantType::RefreshToken.as_str(), client.source);
     Ok(refreshed)
 }
@@ -75,46 +81,59 @@ async fn issue_by_grant(
     app: &App,
     credentials: &ClientCredentials,
     request: &TokenRequest,
+    proof: Option<&dpop::Presented<'_>>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let grant = request.grant_type();
     let authenticated = |freshness| authenticated(app, credentials, grant, freshness, caller);
+    // As an assertion, a proof is accepted once.
+    let with_key = async |freshness| -> Result<(CachedClient, Option<Thumbprint>), Error> {
+        let known = authenticated(freshness).await?;
+        let key = dpop::of_client(app, &known.client, proof).await?;
+        Ok((known, key))
+    };
     match request {
         TokenRequest::AuthorizationCode(exchange) => {
             // One statement fewer: the exchange itself checks that the client has not changed since
             // it was authenticated. An assertion is accepted once, so it cannot be checked a second
             // time.
-            if !matches!(credentials, ClientCredentials::Assertion { .. }) {
-                let client = authenticated(Freshness::CheckedLater).await?;
-                let issued = authorization_code::exchange(app, &client, exchange, caller).await?;
+            let is_once = matches!(credentials, ClientCredentials::Assertion { .. });
+            let freshness = if is_once { Freshness::Now } else { Freshness::CheckedLater };
+            let (client, key) = with_key(freshness).await?;
+            let issued = authorization_code::exchange(app, &client, exchange, key, caller).await?;
+            if let Some(issued) = issued {
+                return Ok(issued);
+            }
+            if !is_once {
+                let client = authenticated(Freshness::Now).await?;
+                let issued =
+                    authorization_code::exchange(app, &client, exchange, key, caller).await?;
                 if let Some(issued) = issued {
                     return Ok(issued);
                 }
             }
-            let client = authenticated(Freshness::Now).await?;
-            let issued = authorization_code::exchange(app, &client, exchange, caller).await?;
-            // The client was changed twice in a moment.
-            issued.ok_or_else(|| OAuthError::temporarily_unavailable("try again").into())
+            // The client was changed in this moment.
+            Err(OAuthError::temporarily_unavailable("try again").into())
         }
         TokenRequest::RefreshToken(refresh) => {
-            let client = authenticated(Freshness::Now).await?;
-            refresh_token::refresh(app, &client.client, refresh, caller).await
+            let (client, key) = with_key(Freshness::Now).await?;
+            refresh_token::refresh(app, &client.client, refresh, key, caller).await
         }
         TokenRequest::ClientCredentials(request) => {
-            let client = authenticated(Freshness::Now).await?;
-            client_credentials::issue(app, &client.client, request).await
+            let (client, key) = with_key(Freshness::Now).await?;
+            client_credentials::issue(app, &client.client, request, key).await
         }
         TokenRequest::JwtBearer(request) => {
-            let client = authenticated(Freshness::Now).await?;
-            jwt_bearer::issue(app, &client.client, request, caller).await
+            let (client, key) = with_key(Freshness::Now).await?;
+            jwt_bearer::issue(app, &client.client, request, key, caller).await
         }
         TokenRequest::TokenExchange(request) => {
-            let client = authenticated(Freshness::Now).await?;
-            token_exchange::exchange(app, &client.client, request, caller).await
+            let (client, key) = with_key(Freshness::Now).await?;
+            token_exchange::exchange(app, &client.client, request, key, caller).await
         }
         TokenRequest::DeviceCode(request) => {
-            let client = authenticated(Freshness::Now).await?;
-            device_code::issue(app, &client, request, caller).await
+            let (client, key) = with_key(Freshness::Now).await?;
+            device_code::issue(app, &client, request, key, caller).await
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
             resources::{self, Target},
         },
         tokens::{
+            dpop,
             external_user::ExternalLogin,
             issue::{self, TokenLifetimes},
             scope::is_own,
@@ -28,7 +29,7 @@ use crate::{
         event::Event,
         session::SessionDetails,
     },
-    oauth::{error::OAuthError, scope::Scope},
+    oauth::{error::OAuthError, scope::Scope, thumbprint::Thumbprint},
     storage::{
         sessions as rows,
         sessions::{Credential, NewSession},
@@ -73,7 +74,8 @@ pub async fn issue(
     actor: &str,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
-    let issued = open(app, client, request, actor, caller).await;
+    dpop::must_be_bound(client, None)?;
+    let issued = open(app, client, request, None, actor, caller).await;
     if issued.is_ok() {
         app.metrics.token_issued("on_behalf_of", client.source);
     }
@@ -85,6 +87,7 @@ pub(super) async fn open(
     app: &App,
     client: &Client,
     request: &OnBehalfOfRequest,
+    key: Option<Thumbprint>,
     actor: &str,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
@@ -98,7 +101,7 @@ pub(super) async fn open(
         RequestedUser::External(login) => (None, login.authenticated_at()),
     };
     let refresh = if client.may(GrantType::RefreshToken) {
-        Some(issue::first_refresh_token(app, &id, now)?)
+        Some(issue::first_refresh_token(app, &id, None, now)?)
     } else {
         None
     };
@@ -140,7 +143,7 @@ pub(super) async fn open(
             None => Error::NotFound("user"),
         });
     };
-    issue::for_session(app, client, session, scope, refresh.as_ref(), now).await
+    issue::for_session(app, client, session, scope, refresh.as_ref(), key, now).await
 }
 
 /// The `sub` of the tokens, and what the session keeps of the user.

@@ -8,12 +8,16 @@ use crate::{
     flows::{
         oauth::resources,
         tokens::{
+            dpop,
             issue::{self, TokenLifetimes},
             refresh::{self, Refreshed},
         },
     },
     model::{actor::RequestContext, client::Client},
-    oauth::{error::OAuthError, token_request::RefreshTokenRequest},
+    oauth::{
+        error::OAuthError, refresh_token::RefreshToken, thumbprint::Thumbprint,
+        token_request::RefreshTokenRequest,
+    },
 };
 
 /// Exchanges a refresh token of an authenticated client.
@@ -25,9 +29,10 @@ pub async fn refresh(
     app: &App,
     client: &Client,
     request: &RefreshTokenRequest,
+    key: Option<Thumbprint>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
-    let issued = exchange(app, client, request, caller).await;
+    let issued = exchange(app, client, request, key, caller).await;
     issued.map_err(|error| match error {
         Error::InvalidRefreshToken => OAuthError::invalid_grant(
             "the refresh token is unknown, expired, revoked or used, or was issued to another client",
@@ -41,10 +46,14 @@ async fn exchange(
     app: &App,
     client: &Client,
     request: &RefreshTokenRequest,
+    key: Option<Thumbprint>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let RefreshTokenRequest { refresh_token: presented, scope: requested, resources: named } =
         request;
+    // The token of a public client (RFC 9449 §5); the hash of the token covers what it is bound to.
+    let bound = RefreshToken::parse(presented).and_then(|token| token.key);
+    dpop::must_be_of(bound, key, "refresh token")?;
     // What was never granted is refused before the refresh token is rotated: it stays valid.
     if requested.is_some() || !named.is_empty() {
         let mut session = refresh::peek(app, presented, &client.id).await?;
@@ -61,5 +70,5 @@ async fn exchange(
     // Core §12.2: a refreshed ID token has none.
     session.details.nonce = None;
     let scope = requested.clone().unwrap_or_else(|| session.scope.clone());
-    issue::for_session(app, client, session, scope, Some(&successor), at).await
+    issue::for_session(app, client, session, scope, Some(&successor), key, at).await
 }

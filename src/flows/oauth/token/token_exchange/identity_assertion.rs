@@ -123,6 +123,7 @@ pub(super) async fn issue(
     });
     app.audit(&Actor::caller(&client.id, caller), ACTION, noted, detail).await?;
     Ok(TokenResponse {
+        is_bound: false,
         access_token,
         expires_in: u64::try_from(claims.exp - claims.iat).unwrap_or_default(),
         scope: scope.clone(),

@@ -41,6 +41,7 @@ use crate::{
         access_token::{AccessClaims, ActorClaim, NewAccessToken},
         error::OAuthError,
         scope::Scope,
+        thumbprint::Thumbprint,
         token_request::{TokenExchangeRequest, TokenTypeIdentifier},
     },
 };
@@ -60,6 +61,7 @@ pub(crate) async fn exchange(
     app: &App,
     client: &Client,
     request: &TokenExchangeRequest,
+    key: Option<Thumbprint>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     if client.is_public() || client.source.is_self_registered() {
@@ -71,7 +73,7 @@ pub(crate) async fn exchange(
     app.admit(Limit::Exchange, &Key::client(&client.id))?;
     match request.requested {
         None | Some(TokenTypeIdentifier::AccessToken) => {
-            access_token(app, client, request, caller).await
+            access_token(app, client, request, key, caller).await
         }
         Some(TokenTypeIdentifier::IdJag) => {
             identity_assertion::issue(app, client, request, caller).await
@@ -87,6 +89,7 @@ async fn access_token(
     app: &App,
     client: &Client,
     request: &TokenExchangeRequest,
+    key: Option<Thumbprint>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let policy = policy_for(client, request)?;
@@ -132,7 +135,8 @@ async fn access_token(
     };
     diagnostics::identify_user(&session.subject);
     session.details.resource = target.names();
-    let result = Exchanged { session: &session, subject: &subject, target: &target, act, until };
+    let (session, subject, target) = (&session, &subject, &target);
+    let result = Exchanged { session, subject, target, act, until, key };
     let issued = result.sign(app, client, &scope, now).await?;
     if !is_foreign {
         let noted = session.user.as_ref().map_or(session.subject.as_str(), |user| &user.id);
@@ -248,6 +252,7 @@ struct Exchanged<'a> {
     target: &'a Target,
     act: Option<ActorClaim>,
     until: Timestamp,
+    key: Option<Thumbprint>,
 }
 
 impl Exchanged<'_> {
@@ -282,6 +287,7 @@ impl Exchanged<'_> {
                 .map(|_| modules),
             user_id: subject.user_id.as_deref(),
             until: Some(allowed.until.map_or(self.until, |until| until.min(self.until))),
+            key: self.key,
         };
         let ttl = TokenLifetimes::of(app, client).access;
         let mut claims = AccessClaims::new(new, app.new_id(), now, ttl);
@@ -291,6 +297,7 @@ impl Exchanged<'_> {
         let (access_token, expires_in) = issue::sign_claims(app, client, &claims, now).await?;
         Ok(TokenResponse {
             access_token,
+            is_bound: self.key.is_some(),
             expires_in,
             scope: allowed.scope,
             refresh_token: None,

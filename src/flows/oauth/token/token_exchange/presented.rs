@@ -246,6 +246,7 @@ fn id_token(app: &App, client: &Client, text: &str) -> Result<(IdClaims, String)
         modules: None,
         user_id: None,
         until: None,
+        key: None,
     };
     let mut same = AccessClaims::new(new, "-".to_owned(), seconds(claims.iat), Default::default());
     same.exp = claims.exp;

@@ -224,7 +224,7 @@ async fn page(
 
 /// Members of the metadata that have a name in the reader's language. The others are shown by the
 /// names that RFC 7591 and its extensions give them.
-const NAMES: [(&str, &str); 26] = [
+const NAMES: [(&str, &str); 27] = [
     ("client_name", "admin-client-name"),
     ("scope", "admin-client-scope"),
     ("redirect_uris", "admin-client-redirect-uris"),
@@ -236,6 +236,7 @@ const NAMES: [(&str, &str); 26] = [
     ("subject_type", "admin-client-subject-type"),
     ("claims_in_id_token", "admin-client-claims-in-id-token"),
     ("require_pushed_authorization_requests", "admin-client-par"),
+    ("dpop_bound_access_tokens", "admin-client-dpop"),
     ("default_max_age", "admin-client-max-age"),
     ("backchannel_logout_uri", "admin-client-backchannel"),
     ("client_uri", "admin-client-uri"),
