@@ -11,7 +11,7 @@ use propusk::{
 use sqlx::Connection;
 use tokio::sync::OnceCell;
 
-use super::{Backend, Database, postgres_database};
+use super::{Backend, Database};
 
 /// The template, in memory: no file is left behind after the tests.
 struct Template {
@@ -48,26 +48,29 @@ pub async fn copy(templates: &Templates, backend: Backend, clock: &Clock) -> Dat
         Backend::Postgres => &templates.postgres,
     };
     let template = template.get_or_init(|| make(backend, clock.clone())).await;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = match &template.tables {
-        Tables::Sqlite(file) => {
-            write(&folder.path().join(FILE), file);
-            None
-        }
-        Tables::Postgres(name) => Some(postgres_database(Some(name)).await),
+    let name = match &template.tables {
+        Tables::Sqlite(_) => None,
+        Tables::Postgres(name) => Some(name.as_str()),
     };
-    write(&folder.path().join(MASTER_KEY), &template.master_key);
-    Database { folder, url }
+    let database = Database::with_tables_of(backend, name).await;
+    let folder = database.folder.path();
+    if let Tables::Sqlite(file) = &template.tables {
+        write(&folder.join(FILE), file);
+    }
+    write(&folder.join(MASTER_KEY), &template.master_key);
+    database
 }
 
 async fn make(backend: Backend, clock: Clock) -> Template {
-    let database = Database::new(backend).await;
+    let mut database = Database::new(backend).await;
     let config = Config::load(None, database.settings().into_iter()).expect("a good configuration");
     let app = App::open(config, clock, Rng::system()).await;
     app.expect("the app opens").db.close().await;
     let folder = database.folder.path();
     let tables = match &database.url {
         Some(url) => {
+            // It stays as long as this process.
+            std::mem::forget(database.owned.take());
             let url = url::Url::parse(url).expect("a URL");
             Tables::Postgres(url.path().trim_start_matches('/').to_owned())
         }
