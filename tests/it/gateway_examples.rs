@@ -23,7 +23,7 @@ use crate::{
         Backend, Reply, TestServer,
         nginx::application,
         oauth::{Browser, SECRET},
-        process::free_address,
+        process::{GO_COMPILER, free_address},
     },
 };
 
@@ -155,12 +155,14 @@ async fn the_node_gateway_passes_identity_and_renews_cookies() {
 async fn the_go_gateway_passes_identity_and_renews_cookies() {
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("gateway");
+    let compiler = GO_COMPILER.lock().await;
     for arguments in [&["vet", "./..."][..], &["build", "-o", program.to_str().expect("text"), "."]]
     {
         let go = Command::new("go").current_dir(example("gateway-go")).args(arguments).output();
         let output = go.await.expect("go runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+    drop(compiler);
     passes_identity_and_renews(Command::new(program)).await;
 }
 

@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::support::{Backend, PASSWORD, TestServer};
+use crate::support::{Backend, PASSWORD, TestServer, process::GO_COMPILER};
 
 /// A folder with the generators, and a file of its own for the document of a running server.
 struct Generators {
@@ -144,10 +144,12 @@ async fn a_generated_go_client_calls_the_server() {
         let source = generators.folder.join("go").join(file);
         std::fs::copy(source, module.join(file)).expect("a copy");
     }
+    let compiler = GO_COMPILER.lock().await;
     let generate = ["tool", "oapi-codegen", "-config", "oapi-codegen.yaml", "../openapi.json"];
     generators.run_in(&module, "go", &generate).await;
     generators.run_in(&module, "go", &["vet", "./..."]).await;
     generators.run_in(&module, "go", &["build", "-o", "client", "."]).await;
+    drop(compiler);
     let [base, admin, password] = &generators.application_arguments().await;
     let client = module.join("client");
     let printed = generators.run_in(&module, client, &[base, admin, password]).await;

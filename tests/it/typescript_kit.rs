@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use tokio::{process::Command, sync::OnceCell};
+use tokio::process::Command;
 
 /// A copy of the package with what its lock file pins.
 fn folder() -> PathBuf {
@@ -68,43 +68,41 @@ struct Report {
     test_results: Vec<File>,
 }
 
-/// The tests of the kit, which run once for all tests of this file; those of the Next.js example
-/// are not among them.
-async fn report() -> &'static Report {
-    static REPORT: OnceCell<Report> = OnceCell::const_new();
-    let first = async {
-        // The examples use what is built.
-        run("npm", &["run", "build"]).await;
-        let file = folder().join("report.json");
-        let output = format!("--outputFile={}", file.display());
-        let vitest = ["--no-install", "vitest", "run", "--reporter=json", output.as_str()];
-        let vitest = [&vitest[..], &["--exclude", "tests/next.test.ts"]].concat();
-        let _ = std::fs::remove_file(&file);
-        let (_, printed) = try_run("npx", &vitest).await;
-        let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{printed}"));
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    };
-    REPORT.get_or_init(|| first).await
+/// Runs the tests of the kit; those of the Next.js example are not among them.
+async fn report() -> Report {
+    // The examples use what is built.
+    run("npm", &["run", "build"]).await;
+    let file = folder().join("report.json");
+    let output = format!("--outputFile={}", file.display());
+    let vitest = ["--no-install", "vitest", "run", "--reporter=json", output.as_str()];
+    let vitest = [&vitest[..], &["--exclude", "tests/next.test.ts"]].concat();
+    let _ = std::fs::remove_file(&file);
+    let (_, printed) = try_run("npx", &vitest).await;
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{printed}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// The tests whose names have this text have passed; there must be some.
-async fn assert_passed(name: &str) {
-    let report = report().await;
-    let tests = report.test_results.iter().flat_map(|file| &file.assertion_results);
-    let tests: Vec<_> = tests.filter(|test| test.full_name.contains(name)).collect();
-    assert!(!tests.is_empty(), "no test of the kit has {name} in its name");
-    for test in tests {
-        let passed = test.status == "passed";
-        assert!(passed, "{}: {} {:?}", test.full_name, test.status, test.failure_messages);
+impl Report {
+    /// The tests whose names have this text have passed; there must be some.
+    fn assert_passed(&self, name: &str) {
+        let tests = self.test_results.iter().flat_map(|file| &file.assertion_results);
+        let tests: Vec<_> = tests.filter(|test| test.full_name.contains(name)).collect();
+        assert!(!tests.is_empty(), "no test of the kit has {name} in its name");
+        for test in tests {
+            let passed = test.status == "passed";
+            assert!(passed, "{}: {} {:?}", test.full_name, test.status, test.failure_messages);
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Node.js and Chromium: run ./dev/test"]
-async fn the_typescript_kit_passes_its_checks_and_tests() {
+async fn t170_t171_t172_t173_t174_the_typescript_kit_passes_its_checks_and_tests() {
     // First: `check` packs what it builds.
     let report = report().await;
-    assert_passed("").await;
+    for name in ["T170", "T171", "T172", "T173", "T174", ""] {
+        report.assert_passed(name);
+    }
     let problems: Vec<_> = report.test_results.iter().map(|file| file.message.as_str()).collect();
     assert!(report.success, "{problems:?}");
     for script in ["check", "size"] {
@@ -118,34 +116,4 @@ async fn the_typescript_kit_passes_its_checks_and_tests() {
     let passed = tests.and_then(|line| line.split(" passed").next()?.split(' ').next_back());
     let passed: u32 = passed.and_then(|count| count.parse().ok()).unwrap_or_default();
     assert!(passed > 0, "no test has run: {printed}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node.js: run ./dev/test"]
-async fn t170_the_kits_return_to_leads_to_its_own_origin_only() {
-    assert_passed("T170").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node.js: run ./dev/test"]
-async fn t171_another_spelling_of_a_private_path_is_private() {
-    assert_passed("T171").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node.js: run ./dev/test"]
-async fn t172_the_kits_feed_misses_no_revocation() {
-    assert_passed("T172").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node.js: run ./dev/test"]
-async fn t173_the_kit_refuses_cross_site_requests_with_cookies() {
-    assert_passed("T173").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node.js: run ./dev/test"]
-async fn t174_the_kit_verifies_issuer_audience_type_and_signature() {
-    assert_passed("T174").await;
 }

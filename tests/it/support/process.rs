@@ -145,6 +145,9 @@ pub fn set_up(database: &Database) {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// Go's compiler, one at a time: each takes every processor, and two compile what they share twice.
+pub static GO_COMPILER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A port that was free a moment ago, and that no other test of this process gets. It is below the
 /// ephemeral ports, so that no outgoing connection takes it before the server listens, or while the
 /// server is down.

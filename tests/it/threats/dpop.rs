@@ -224,7 +224,9 @@ async fn t55_a_bound_token_is_no_bearer_token(backend: Backend) {
         .form("/oauth2/userinfo", &[("access_token", &token)])
         .await
         .expect_oauth_error(401, "invalid_token");
-    for path in ["/api/v1/auth/verify", "/api/v1/modules/", "/forward-auth", "/api/v1/account/sessions"] {
+    for path in
+        ["/api/v1/auth/verify", "/api/v1/modules/", "/forward-auth", "/api/v1/account/sessions"]
+    {
         server.get_as(path, &token).await.expect(StatusCode::UNAUTHORIZED);
     }
     // Nor as a cookie.
