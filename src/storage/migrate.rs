@@ -11,7 +11,7 @@ use sqlx::{
 use super::{Db, Error, Result, Statement, files, postgres::Server, sqlite::Sqlite};
 
 /// Names the lock of the migrations behind a pooler ("propusk" in ASCII).
-const LOCK: i64 = 0x0070_726f_7075_736b;
+pub const LOCK: i64 = 0x0070_726f_7075_736b;
 
 // `POSTGRES` and `SQLITE`: every file in `migrations/`, listed by build.rs.
 include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
@@ -22,6 +22,16 @@ fn migrator(migrations: &[(i64, &'static str, &'static str)]) -> Migrator {
         Migration::new(version, name, MigrationType::Simple, sql, false)
     });
     Migrator::with_migrations(migrations.collect())
+}
+
+/// The migrations of PostgreSQL.
+pub fn postgres_migrator() -> Migrator {
+    migrator(POSTGRES)
+}
+
+/// The migrations of SQLite.
+pub fn sqlite_migrator() -> Migrator {
+    migrator(SQLITE)
 }
 
 /// sqlx holds an advisory lock meanwhile, so that processes that start at the same time take turns.
@@ -70,6 +80,32 @@ pub async fn sqlite(sqlite: &Sqlite) -> Result<()> {
     connection.close().await?;
     drop(lock);
     Ok(outcome?)
+}
+
+/// Compares the applied migrations, by version and checksum, with those of this program.
+///
+/// # Errors
+/// What differs, and what to do about it.
+pub fn compare(known: &Migrator, applied: &[(i64, Vec<u8>)]) -> std::result::Result<(), String> {
+    if let Some((newer, _)) = applied.iter().find(|(version, _)| !known.version_exists(*version)) {
+        return Err(format!(
+            "it has the migration {newer} of a newer version: use the program of that version"
+        ));
+    }
+    let checksum = |version: i64| {
+        let found = applied.iter().find(|(applied, _)| *applied == version);
+        found.map(|(_, checksum)| checksum.as_slice())
+    };
+    let pending = known.iter().filter(|known| checksum(known.version).is_none()).count();
+    if pending > 0 {
+        return Err(format!(
+            "{pending} migration(s) are pending: run `propusk migrate` there first"
+        ));
+    }
+    match known.iter().find(|known| checksum(known.version) != Some(&*known.checksum)) {
+        Some(changed) => Err(format!("the migration {} was changed", changed.version)),
+        None => Ok(()),
+    }
 }
 
 /// The number of migrations that are not applied yet; `None` where none is: the database is empty.

@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod change_counters;
 pub mod clients;
 pub mod consents;
+pub mod copy;
 pub mod denied_requests;
 pub mod device_authorizations;
 pub mod email_tokens;

@@ -9,7 +9,7 @@
 
 use std::{
     collections::VecDeque,
-    fs::TryLockError,
+    fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
     pin::Pin,
@@ -188,8 +188,16 @@ impl Sqlite {
         if is_only {
             file.unlock()?;
         }
-        file.lock_shared()?;
-        Ok(ServerRegistration { is_only, _lock: Some(file) })
+        // Another server that starts has the exclusive lock for a moment.
+        for _ in 0..50 {
+            match file.try_lock_shared() {
+                Ok(()) => return Ok(ServerRegistration { is_only, _lock: Some(file) }),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        let message = "`propusk move` copies the database; wait for it to finish";
+        Err(io::Error::new(io::ErrorKind::WouldBlock, message))
     }
 
     pub async fn write(&self, statement: Statement) -> Result<Vec<Row>> {
@@ -215,6 +223,16 @@ impl Sqlite {
 
     async fn submit(&self, job: Job) -> Result<()> {
         self.jobs.send(job).await.map_err(|_| Error::closed())
+    }
+}
+
+/// Keeps servers from starting on a database until the file is closed; `None` if one is running.
+pub fn keep_servers_out(path: &Path) -> io::Result<Option<File>> {
+    let file = files::open_lock(&path.with_extension("serve.lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -259,7 +277,7 @@ fn result_code(error: &dyn DatabaseError) -> Option<u32> {
 }
 
 /// `SQLITE_BUSY`
-fn is_busy(error: &dyn DatabaseError) -> bool {
+pub fn is_busy(error: &dyn DatabaseError) -> bool {
     result_code(error) == Some(5)
 }
 
