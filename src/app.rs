@@ -377,7 +377,7 @@ pub async fn open_existing_database(config: &Config) -> Result<Db, StartError> {
 }
 
 /// What to do where a command finds no deployment.
-fn where_deployments_are(config: &Config, setting: &str) -> String {
+pub fn where_deployments_are(config: &Config, setting: &str) -> String {
     format!(
         "run the command in the working directory of the server and with its configuration, or set data_dir ({}) \
          or {setting} ({}); `propusk serve` and `propusk migrate` create a new deployment",

@@ -26,6 +26,7 @@ mod listing;
 mod locales;
 mod mail;
 mod modules;
+mod move_database;
 mod services;
 mod sessions;
 mod webhooks;
@@ -71,6 +72,12 @@ enum Command {
     Serve,
     /// Apply pending database migrations
     Migrate,
+    /// Copy the SQLite database to an empty PostgreSQL database, and compare the two
+    ///
+    /// Stop the server first. All rows are copied in one transaction, read back and compared: a copy
+    /// that fails leaves both databases as they were. Then set database.url and start the server,
+    /// with the same master key.
+    Move(move_database::MoveArgs),
     /// Show and validate the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -412,6 +419,7 @@ fn dispatch(cli: Cli) -> Result<(), Failed> {
         match cli.command.unwrap_or(Command::Serve) {
             Command::Serve => commands::serve(config).await,
             Command::Migrate => commands::migrate(config).await,
+            Command::Move(args) => move_database::move_database(config, args).await,
             Command::Keys(command) => {
                 on_app(config, async |app| commands::keys(app, command).await).await
             }

@@ -21,6 +21,8 @@ use super::{
 pub(super) const PREFIX: &str = "PROPUSK_";
 /// Names the configuration file, so it cannot be a key itself.
 const FILE_VARIABLE: &str = "PROPUSK_CONFIG";
+/// Arguments of `propusk move`.
+const ARGUMENTS: &[&str] = &["PROPUSK_MOVE_TO", "PROPUSK_MOVE_TO_FILE"];
 /// Variables with this prefix belong to the test suite.
 const TEST_PREFIX: &str = "PROPUSK_TEST_";
 /// Read from the working directory when no file is given.
@@ -251,8 +253,8 @@ impl Layers {
         let keys: BTreeMap<String, String> =
             self.settings.keys().map(|key| (variable(key), key.clone())).collect();
         for (name, text) in env {
-            if name == FILE_VARIABLE || name.starts_with(TEST_PREFIX) || is_service_link(name, text)
-            {
+            let is_other = name == FILE_VARIABLE || ARGUMENTS.contains(&name.as_str());
+            if is_other || name.starts_with(TEST_PREFIX) || is_service_link(name, text) {
                 continue;
             }
             if let Some(key) = keys.get(name) {
