@@ -53,6 +53,7 @@ fn every_command_has_help() {
             &[
                 "serve",
                 "migrate",
+                "move",
                 "config",
                 "keys",
                 "user",

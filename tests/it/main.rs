@@ -54,6 +54,7 @@ mod mcp;
 mod metadata_documents;
 mod metrics;
 mod modules;
+mod move_database;
 mod names;
 mod nginx;
 mod older_service;

@@ -105,6 +105,7 @@ fn every_command_in_the_documentation_exists() {
         "README.md",
         "docs/back-ends.md",
         "docs/operation.md",
+        "docs/move.md",
         "docs/modules.md",
         "docs/account.md",
         "docs/pages.md",
