@@ -72,25 +72,38 @@ pub enum CopyError {
         "table {table}, row {key}: {column} {problem}; correct the row and run the command again"
     )]
     Value {
+        /// The table of the row.
         table: String,
         /// The primary key of the row.
         key: String,
+        /// The column of the value.
         column: String,
+        /// Why it cannot be stored.
         problem: Problem,
     },
     /// PostgreSQL refused rows of a table.
     #[error("table {table}: PostgreSQL refused rows: {problem}")]
-    Rejected { table: String, problem: String },
+    Rejected {
+        /// The table whose rows were sent.
+        table: String,
+        /// What PostgreSQL says, with the line of the batch.
+        problem: String,
+    },
     /// What was read back from PostgreSQL is not what SQLite has.
     #[error(
         "table {table} differs after the copy: SQLite has {source_rows} row(s) with digest {source_digest}, \
          PostgreSQL {target_rows} with {target_digest}; look for triggers and rules in the target"
     )]
     Differs {
+        /// The table.
         table: String,
+        /// The number of rows that SQLite has.
         source_rows: u64,
+        /// The beginning of their digest.
         source_digest: String,
+        /// The number of rows that PostgreSQL returns.
         target_rows: u64,
+        /// The beginning of their digest.
         target_digest: String,
     },
     /// SQLite failed.
@@ -124,7 +137,9 @@ pub struct Progress<'a> {
 /// A table that was copied and found equal.
 #[derive(Debug)]
 pub struct CopiedTable {
+    /// Its name, the same in both databases.
     pub name: String,
+    /// The number of its rows.
     pub rows: u64,
     /// Of all rows, whatever their order: SHA-256 in hexadecimal digits.
     pub digest: String,
