@@ -48,7 +48,7 @@ impl Source {
             options.create_if_missing(false).busy_timeout(timeout).disable_statement_logging();
         let connected = SqliteConnection::connect_with(&options).await;
         let mut connection = connected.map_err(CopyError::Source)?;
-        // The commands of the command line are no servers; this is the lock that they need to write.
+        // Other commands are no servers; this is the lock that they need to write.
         match sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await {
             Ok(_) => Ok(Self { connection, path, _servers_kept_out: lock }),
             Err(sqlx::Error::Database(error)) if sqlite::is_busy(&*error) => {
