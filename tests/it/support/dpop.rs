@@ -50,7 +50,7 @@ impl Key {
     /// The claims of a proof for a request.
     pub fn claims(&self, server: &TestServer, method: &str, path: &str) -> Value {
         json!({
-            "jti": uuid::Uuid::new_v4().to_string(), "htm": method,
+            "jti": server.app.new_id(), "htm": method,
             "htu": format!("{}{path}", issuer(server)), "iat": server.clock.now().as_secs(),
         })
     }
