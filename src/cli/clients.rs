@@ -626,6 +626,9 @@ fn print_next_steps(issuer: &str, client: &Client, secret: Option<&str>) {
             "curl {credentials} -d 'scope={}' {issuer}/oauth2/device_authorization",
             metadata.scope
         );
+    } else if metadata.dpop_bound_access_tokens {
+        println!("# each token request carries a DPoP proof, which a library signs (RFC 9449):");
+        println!("# docs/dpop.md has a program that does");
     } else if let Some(secret) = secret {
         println!("# requests a token");
         println!(

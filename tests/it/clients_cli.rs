@@ -107,6 +107,10 @@ backend_tests! {
 async fn clients_are_created_shown_changed_and_deleted(backend: Backend) {
     let server = TestServer::start(backend).await;
     let propusk = |args: &[&str]| run(&server.database, &[], args);
+    // What is printed is of use to the client: curl signs no proofs.
+    let bound = ["client", "add", "bound", "--scope", "api:read", "--require-dpop"];
+    let bound = stdout(&propusk(&bound));
+    assert!(bound.contains("DPoP proof") && !bound.contains("curl"), "{bound}");
     let added = stdout(&propusk(&[
         "client",
         "add",

@@ -390,6 +390,17 @@ async fn a_client_page_shows_code_for_every_framework(backend: Backend) {
     let odd =
         Metadata { redirect_uris: vec!["https://x.example/'\"$(id)`".to_owned()], ..web_app() };
     server.client("app-odd", odd).await;
+    let bound = |metadata| Metadata { dpop_bound_access_tokens: true, ..metadata };
+    server.client("app-bound", bound(public_app())).await;
+    server.client("app-bound-bot", bound(service())).await;
+    for (id, grant) in
+        [("app-bound", "authorizationCodeGrant"), ("app-bound-bot", "clientCredentialsGrant")]
+    {
+        let page = olga.open(&format!("/admin/clients/{id}?snippet=curl")).await;
+        let code = copied(&page);
+        assert!(code.contains(grant) && code.contains("{ DPoP }"), "no bearer tokens: {code}");
+        assert!(page.text.contains("Tokens bound to a key (DPoP) only"), "{page:?}");
+    }
     let issuer = &server.app.config.server.issuer;
     for id in ["app-web", "app-spa", "app-bot", "app-tv", "app-odd"] {
         for framework in

@@ -59,11 +59,14 @@ impl Framework {
         }
     }
 
-    /// The code. A client that logs no users in gets its tokens with curl.
+    /// The code. A client that logs no users in gets its tokens with curl; one whose tokens are
+    /// bound to a key needs a library that signs its proofs.
     pub fn snippet(self, issuer: &str, client: &Client) -> String {
         let has_secret = client.metadata.token_endpoint_auth_method.has_secret();
         let logs_in = client.may(GrantType::AuthorizationCode);
         let template = match self {
+            _ if client.metadata.dpop_bound_access_tokens && logs_in => DPOP_CODE,
+            _ if client.metadata.dpop_bound_access_tokens => DPOP_SERVICE,
             Self::Axum if has_secret => AXUM,
             _ if client.may(GrantType::DeviceCode) && !logs_in => DEVICE,
             _ if !logs_in => SERVICE,
@@ -322,6 +325,57 @@ curl -sS -G -o /dev/null -w '%{url_effective}\n' '‹issuer›/oauth2/authorize'
   -d grant_type=authorization_code -d "code=$code" \
   --data-urlencode 'redirect_uri=‹redirect›' -d "code_verifier=$verifier"
 "#;
+
+const DPOP_CODE: &str = r"// npm install openid-client; each request has a proof of a key (RFC 9449)
+import * as client from 'openid-client';
+
+const redirectUri = '‹redirect›';
+const issuer = new URL('‹issuer›');
+§const secret = process.env.OIDC_CLIENT_SECRET;
+§const config = await client.discovery(issuer, '‹id›', secret, undefined‹insecure›);
+¤const config = await client.discovery(issuer, '‹id›', undefined, client.None()‹insecure›);
+// Keep the key as long as the session; in a browser in IndexedDB.
+const DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair('ES256'));
+
+// 1. Send the user to this URL; keep the verifier, the state and the nonce.
+const [verifier, state, nonce] = [
+  client.randomPKCECodeVerifier(), client.randomState(), client.randomNonce(),
+];
+const url = client.buildAuthorizationUrl(config, {
+  redirect_uri: redirectUri,
+  scope: '‹scope›',
+  state,
+  nonce,
+  code_challenge: await client.calculatePKCECodeChallenge(verifier),
+  code_challenge_method: 'S256',
+  dpop_jkt: await DPoP.calculateThumbprint(),
+});
+
+// 2. At the redirect URI, with the URL that the browser opens:
+export async function loggedIn(current) {
+  const checks = { pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce };
+  const tokens = await client.authorizationCodeGrant(config, current, checks, undefined, { DPoP });
+  return client.fetchUserInfo(config, tokens.access_token, tokens.claims().sub, { DPoP });
+}
+";
+
+const DPOP_SERVICE: &str = r"// npm install openid-client; each request has a proof of a key (RFC 9449)
+import * as client from 'openid-client';
+
+const issuer = new URL('‹issuer›');
+§const secret = process.env.OIDC_CLIENT_SECRET;
+§const config = await client.discovery(issuer, '‹id›', secret, undefined‹insecure›);
+¤// This client authenticates by a key: client.PrivateKeyJwt(key) instead of client.None().
+¤const config = await client.discovery(issuer, '‹id›', undefined, client.None()‹insecure›);
+const DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair('ES256'));
+const tokens = await client.clientCredentialsGrant(config, { scope: '‹scope›' }, { DPoP });
+
+const response = await client.fetchProtectedResource(
+  config, tokens.access_token, new URL('https://api.example.org/'), 'GET', null, new Headers(),
+  { DPoP },
+);
+console.log(response.status);
+";
 
 const SERVICE: &str = r#"§curl -sS -u "‹id›:$OIDC_CLIENT_SECRET" '‹issuer›/oauth2/token' \
 ¤# This client authenticates by a key: add client_assertion (RFC 7523).
