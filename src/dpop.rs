@@ -147,7 +147,8 @@ impl Proof {
     }
 }
 
-/// The URL by its scheme, host, port and path (§4.3, check 9), normalised (RFC 3986 §6.2.2, §6.2.3).
+/// The URL by its scheme, host, port and path (§4.3, check 9), normalised (RFC 3986 §6.2.2 and
+/// §6.2.3).
 fn without_query(url: &str) -> Option<Url> {
     let mut url = Url::parse(url).ok().filter(Url::has_host)?;
     url.set_query(None);

@@ -133,8 +133,8 @@ pub(crate) fn first_refresh_token(
 
 /// The tokens of a session, for an authorization code or a refresh token. A scope that the client
 /// may no longer request is no longer granted to its sessions. `now`: read before the session was,
-/// so that a revocation since then covers them (`model::revocation::NewRevocation::at`). `key`: what
-/// the access token is bound to.
+/// so that a revocation since then covers them (`model::revocation::NewRevocation::at`). `key`:
+/// what the access token is bound to.
 pub(crate) async fn for_session(
     app: &App,
     client: &Client,

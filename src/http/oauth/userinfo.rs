@@ -90,8 +90,8 @@ pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     Ok(token.with_content_type("application/jwt").with_status(StatusCode::OK).into_response())
 }
 
-/// From the header (RFC 6750 §2.1, RFC 9449 §7.1) or from the form of a POST (RFC 6750 §2.2); never from the query, never
-/// from both.
+/// From the header (RFC 6750 §2.1, RFC 9449 §7.1) or from the form of a POST (RFC 6750 §2.2);
+/// never from the query, never from both.
 async fn access_token(request: &Request, body: Body) -> Result<AccessToken> {
     let in_header = credentials::access_token(request.headers())?;
     let essence = request.content_type().unwrap_or_default();
