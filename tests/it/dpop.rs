@@ -209,12 +209,8 @@ async fn a_gateway_lets_bound_tokens_pass_with_their_proof(backend: Backend) {
             .header("dpop", proof);
         send(request.header("authorization", format!("{scheme} {token}"))).await
     };
-    let proof = |uri: &str| {
-        let mut claims = key.claims(&server, "PUT", "");
-        claims["htu"] = format!("https://api.example{uri}").into();
-        claims["ath"] = payload(&key.proof_of(&server, "", "", &token))["ath"].clone();
-        key.sign(&key.header(), &claims)
-    };
+    let proof =
+        |uri: &str| key.proof_at(&server, "PUT", &format!("https://api.example{uri}"), &token);
     let passed = ask("DPoP", &proof("/orders"), "/orders?page=2").await.expect(StatusCode::OK);
     assert_eq!(passed.header("x-propusk-client"), "service");
     for refused in [

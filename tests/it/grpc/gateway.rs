@@ -23,6 +23,7 @@ use crate::{
     gateway::{id_of, module},
     support::{
         Backend, TestServer, backend_tests,
+        dpop::{Key, own_token_fields},
         grpc::{GrpcCaller, expect_refused},
         oauth::AuthorizationRequest,
     },
@@ -114,6 +115,7 @@ backend_tests! {
     envoy_passes_identity_and_drops_client_headers,
     envoy_redirects_to_login_and_renews_cookies,
     envoy_denies_a_withdrawn_module_at_the_next_call,
+    envoy_lets_bound_tokens_pass_with_their_proof,
     t95_envoy_refuses_an_applications_token,
 }
 
@@ -134,6 +136,29 @@ async fn t95_envoy_refuses_an_applications_token(backend: Backend) {
         let ok = allowed(&envoy, &[("authorization", bearer)], &[("scope", "api:read")]).await;
         let is_user = value(&ok.headers, "x-propusk-user").is_some_and(|user| !user.is_empty());
         assert_eq!(is_user, bearer == &of_ann);
+    }
+}
+
+async fn envoy_lets_bound_tokens_pass_with_their_proof(backend: Backend) {
+    let (server, envoy) = with_envoy(backend).await;
+    let key = Key::new();
+    let fields = [&own_token_fields("backend")[..], &[("scope", "api:read")]].concat();
+    let token = key.request_tokens(&server, &fields).await.field("access_token");
+    let (bound, bearer) = (format!("DPoP {token}"), format!("Bearer {token}"));
+    let proof = |url: &str| key.proof_at(&server, "GET", url, &token);
+    let demands: Pairs<'_> = &[("scope", "api:read")];
+    let here = proof(&format!("{APP}/notes"));
+    let ok = allowed(&envoy, &[("authorization", &bound), ("dpop", &here)], demands).await;
+    assert_eq!(value(&ok.headers, "x-propusk-client"), Some("backend"));
+    for (authorization, proof) in [
+        (&bound, &here),
+        (&bound, &proof(&format!("{APP}/other"))),
+        (&bound, &proof("http://127.0.0.1:9001/notes")),
+        (&bearer, &proof(&format!("{APP}/notes"))),
+    ] {
+        let headers = [("authorization", authorization.as_str()), ("dpop", proof)];
+        let (status, _) = denied(&envoy, &headers, demands).await;
+        assert_eq!(status, 401);
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The issuer of a test server, which the URLs of proofs begin with.
-pub fn issuer(server: &TestServer) -> &str {
+fn issuer(server: &TestServer) -> &str {
     &server.app.config.server.issuer
 }
 
@@ -77,7 +77,19 @@ impl Key {
         path: &str,
         access_token: &str,
     ) -> String {
-        let mut claims = self.claims(server, method, path);
+        self.proof_at(server, method, &format!("{}{path}", issuer(server)), access_token)
+    }
+
+    /// As [`Key::proof_of`], for a request to another server.
+    pub fn proof_at(
+        &self,
+        server: &TestServer,
+        method: &str,
+        url: &str,
+        access_token: &str,
+    ) -> String {
+        let mut claims = self.claims(server, method, "");
+        claims["htu"] = url.into();
         claims["ath"] = URL_SAFE_NO_PAD.encode(Sha256::digest(access_token)).into();
         self.sign(&self.header(), &claims)
     }
