@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, PASSWORD, Reply, TestServer, backend_tests,
+    dpop::Key,
     oauth::{AuthorizationRequest, CALLBACK, SECRET, changed, first_party_app, public_app},
     send,
 };
@@ -19,6 +20,7 @@ backend_tests! {
     t102_one_network_cannot_close_registration,
     t102_pushed_requests_of_self_registered_clients_are_limited,
     t102_revocations_of_a_self_registered_client_are_limited,
+    t102_dpop_proofs_of_a_self_registered_client_are_limited,
     t102_logins_and_module_changes_of_a_user_are_limited,
     t102_codes_of_a_user_at_a_client_are_limited,
 }
@@ -65,6 +67,7 @@ fn expect_limited(reply: &Reply) {
 
 async fn count(server: &TestServer, table: &'static str) -> i64 {
     let statement = match table {
+        "single_use_ids" => Statement::new("SELECT count(*) AS n FROM single_use_ids"),
         "pushed_requests" => Statement::new("SELECT count(*) AS n FROM pushed_requests"),
         "revocations" => Statement::new("SELECT count(*) AS n FROM revocations"),
         other => panic!("no statement for {other}"),
@@ -174,6 +177,28 @@ async fn t102_pushed_requests_of_self_registered_clients_are_limited(backend: Ba
     }
     server.clock.advance(Duration::from_secs(1));
     push("192.0.2.1", &one, &secret).await.expect(StatusCode::CREATED);
+}
+
+/// Each is stored, whoever has made the key.
+async fn t102_dpop_proofs_of_a_self_registered_client_are_limited(backend: Backend) {
+    let server = TestServer::with(backend, &LIMITED).await;
+    server.client("app", first_party_app()).await;
+    let ask = async |address: &str, id: &str, secret: &str| {
+        let proof = Key::new().proof(&server, "POST", "/oauth2/token");
+        let request = server.request(Method::POST, "/oauth2/token").header("dpop", proof);
+        let request = request.header("x-forwarded-for", address).basic_auth(id, Some(secret));
+        send(request.form(&[("grant_type", "client_credentials")])).await
+    };
+    let (id, secret) = registered(&server, "192.0.2.1").await;
+    for _ in 0..5 {
+        ask("192.0.2.1", &id, &secret).await.expect(StatusCode::OK);
+    }
+    expect_limited(&ask("192.0.2.1", &id, &secret).await);
+    expect_limited(&ask("198.51.100.1", &id, &secret).await);
+    assert_eq!(count(&server, "single_use_ids").await, 5);
+    for _ in 0..20 {
+        ask("192.0.2.1", "app", SECRET).await.expect(StatusCode::OK);
+    }
 }
 
 async fn t102_revocations_of_a_self_registered_client_are_limited(backend: Backend) {

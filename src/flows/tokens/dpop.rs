@@ -7,8 +7,9 @@ use crate::{
     diagnostics,
     dpop::{Proof, Proven},
     error::Error,
+    flows::oauth::client_auth,
     limits::{Key, Limit},
-    model::client::Client,
+    model::{actor::RequestContext, client::Client},
     oauth::{error::OAuthError, jwt::InvalidToken, thumbprint::Thumbprint},
     storage::single_use::{self, Kind},
 };
@@ -26,14 +27,19 @@ pub struct Presented<'a> {
 /// without a proof.
 ///
 /// # Errors
-/// `invalid_dpop_proof`, also where a client that must send a proof sends none.
+/// `invalid_dpop_proof`, also where a client that must send a proof sends none; [`Error::TooMany`]:
+/// each proof is stored.
 pub(crate) async fn of_client(
     app: &App,
     client: &Client,
     presented: Option<&Presented<'_>>,
+    caller: &RequestContext,
 ) -> Result<Option<Thumbprint>, Error> {
     let key = match presented {
-        Some(presented) => Some(prove(app, presented, None).await?),
+        Some(presented) => {
+            client_auth::admit_write(app, client, caller.address)?;
+            Some(prove(app, presented, None).await?)
+        }
         None => None,
     };
     must_be_bound(client, key)?;

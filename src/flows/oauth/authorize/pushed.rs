@@ -71,7 +71,7 @@ pub async fn push(
     // The parameters are stored; the signature of a signed request is verified here, once.
     let object = source.request.as_deref();
     let effective = request::open(app, &known.client, &request, object).await?;
-    let effective = with_key(app, &known.client, effective.params, proof).await?;
+    let effective = with_key(app, &known.client, effective.params, proof, caller).await?;
     let encoded = effective.encode();
     if encoded.len() > LONGEST {
         return Err(OAuthError::invalid_request("the request must be at most 16384 bytes").into());
@@ -100,9 +100,12 @@ async fn with_key(
     client: &Client,
     request: Params,
     proof: Option<&dpop::Presented<'_>>,
+    caller: &RequestContext,
 ) -> Result<Params, Error> {
-    let Some(proof) = proof else { return Ok(request) };
-    let Some(key) = dpop::of_client(app, client, Some(proof)).await? else {
+    if proof.is_none() {
+        return Ok(request);
+    }
+    let Some(key) = dpop::of_client(app, client, proof, caller).await? else {
         return Ok(request);
     };
     let key = key.to_string();

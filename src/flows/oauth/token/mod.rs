@@ -89,7 +89,7 @@ async fn issue_by_grant(
     // As an assertion, a proof is accepted once.
     let with_key = async |freshness| -> Result<(CachedClient, Option<Thumbprint>), Error> {
         let known = authenticated(freshness).await?;
-        let key = dpop::of_client(app, &known.client, proof).await?;
+        let key = dpop::of_client(app, &known.client, proof, caller).await?;
         Ok((known, key))
     };
     match request {
