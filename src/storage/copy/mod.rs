@@ -6,7 +6,7 @@
 //! the target as it was.
 //!
 //! Nothing here names a table, but for the epoch of the Redis replica: the tables and columns are
-//! those that the migrations create in a database in memory ([`tables::Reference`]).
+//! those that the migrations create in a database in memory (`tables::Reference`).
 
 mod rows;
 mod source;
