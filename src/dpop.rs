@@ -29,17 +29,6 @@ const MAX_AGE: i64 = 300;
 /// How far in the future a proof may have been made, in seconds.
 const CLOCK_SKEW: i64 = 60;
 
-/// What a proof must be about.
-#[derive(Clone, Copy, Debug)]
-pub struct Proven<'a> {
-    /// `htm`: the method of the request.
-    pub method: &'a str,
-    /// `htu`: the URL of the request; its query and fragment do not count.
-    pub url: &'a str,
-    /// `ath`: the access token that comes with it.
-    pub access_token: Option<&'a str>,
-}
-
 /// A proof whose signature was verified with the key in it.
 #[derive(Debug)]
 pub struct Proof {
@@ -102,20 +91,27 @@ impl Proof {
         Ok(Self { key, claims })
     }
 
-    /// Checks that it was made for this request, and just now.
+    /// Checks that it was made for a request with this method (`htm`), URL (`htu`; its query and
+    /// fragment do not count) and access token (`ath`), and just now.
     ///
     /// # Errors
     /// The first rule that it breaks.
-    pub fn check(&self, request: &Proven<'_>, now: Timestamp) -> Result<(), InvalidToken> {
+    pub fn check(
+        &self,
+        method: &str,
+        url: &str,
+        access_token: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), InvalidToken> {
         let Claims { jti, htm, htu, iat, ath } = &self.claims;
         let now = now.as_secs();
         if !(1..=256).contains(&jti.len()) {
             return Err(InvalidToken("`jti` must have 1 to 256 bytes"));
         }
-        if htm != request.method {
+        if htm != method {
             return Err(InvalidToken("`htm` is not the method of the request"));
         }
-        let here = without_query(request.url);
+        let here = without_query(url);
         if here.is_none() || without_query(htu) != here {
             return Err(InvalidToken("`htu` is not the URL of the request"));
         }
@@ -125,7 +121,7 @@ impl Proof {
         if *iat > now.saturating_add(CLOCK_SKEW) {
             return Err(InvalidToken("`iat` is in the future"));
         }
-        let token = request.access_token.map(|token| {
+        let token = access_token.map(|token| {
             let hash: [u8; 32] = Sha256::digest(token).into();
             URL_SAFE_NO_PAD.encode(hash)
         });

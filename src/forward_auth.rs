@@ -69,17 +69,18 @@ pub(crate) async fn answer(
     let headers = original.headers;
     let names = CookieNames::of(&app.config);
     let sent = access_token(headers)?;
-    let (access, refresh, url);
+    let (access, refresh, presented);
     let credentials = match &sent {
         Some(AccessToken { token, proof: None }) => Credentials::Bearer(token),
         Some(AccessToken { token, proof: Some(proof) }) => {
-            url = (original.url)().ok_or_else(|| {
+            let url = (original.url)().ok_or_else(|| {
                 let why = "the gateway does not say which URL was requested, or is not among \
                            `server.trusted_proxies`";
                 by_dpop(OAuthError::invalid_dpop_proof(why).into())
             })?;
-            let method = original.method;
-            Credentials::Dpop { token, proof: Presented { proof, method, url: &url } }
+            let (proof, method) = (proof.clone(), original.method.to_owned());
+            presented = Presented { proof, method, url };
+            Credentials::Dpop { token, proof: &presented }
         }
         None => {
             access = first_party::valid_access_cookie(app, cookies(headers, names.access)).await;

@@ -44,7 +44,7 @@ pub enum Credentials<'a> {
     /// `Authorization: Bearer …`
     Bearer(&'a str),
     /// `Authorization: DPoP …` with a proof (RFC 9449 §7.1).
-    Dpop { token: &'a str, proof: dpop::Presented<'a> },
+    Dpop { token: &'a str, proof: &'a dpop::Presented },
     /// The cookies of a browser, if any.
     Cookies { access: Option<&'a str>, refresh: Option<&'a str> },
 }
@@ -185,7 +185,7 @@ async fn attempt(
 ) -> Result<Decision, Error> {
     let (access, refresh, proof) = match &credentials {
         Credentials::Bearer(token) => (Some(*token), None, None),
-        Credentials::Dpop { token, proof } => (Some(*token), None, Some(proof)),
+        Credentials::Dpop { token, proof } => (Some(*token), None, Some(*proof)),
         Credentials::Cookies { access, refresh } => (*access, *refresh, None),
     };
     if access.is_none() && refresh.is_none() {
@@ -232,7 +232,7 @@ async fn of_sender(
     app: &App,
     verified: &Verified,
     token: &str,
-    proof: Option<&dpop::Presented<'_>>,
+    proof: Option<&dpop::Presented>,
 ) -> Result<Result<(), Refusal>, Error> {
     let checked = match proof {
         Some(proof) => dpop::of_token(app, verified, token, proof).await,

@@ -15,7 +15,7 @@ const PREFIX: &str = "pac_";
 pub struct Code {
     /// The id of its session.
     pub session: Uuid,
-    /// The key that whoever exchanges it must prove to have.
+    /// The key that the client must prove to have when it exchanges the code.
     pub key: Option<Thumbprint>,
     secret: [u8; 32],
 }
@@ -33,7 +33,7 @@ impl Code {
         let (secret, key) = rest.split_first_chunk::<32>()?;
         let key = match key {
             [] => None,
-            key => Some(Thumbprint(key.try_into().ok()?)),
+            key => Some(Thumbprint::of(key)?),
         };
         Some(Self { session: Uuid::from_bytes(*session), key, secret: *secret })
     }

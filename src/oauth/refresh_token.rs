@@ -3,7 +3,7 @@
 //! A token is `prt_` and base64url of 60 bytes: the number of the chain key (4), the session id
 //! (16), the generation (8) and a secret (32). 60 bytes leave no spare bits, so the encoding is
 //! canonical. One that is bound to a DPoP key ends with the thumbprint of that key (32), which its
-//! hash covers: whoever changes it has no token of this server, and no row is read to know the key.
+//! hash covers: with another one it is no token of this server, and no row is read to know the key.
 //! The first secret of a session is random; each next one is HMAC-SHA-256(chain key,
 //! previous secret). So the successor of a token can be computed again for a retry, and an old
 //! token can be verified by walking the chain forward, although only the SHA-256 of the current
@@ -98,7 +98,7 @@ impl RefreshToken {
         let (secret, key) = rest.split_first_chunk::<32>()?;
         let key = match key {
             [] => None,
-            key => Some(Thumbprint(key.try_into().ok()?)),
+            key => Some(Thumbprint::of(key)?),
         };
         Some(Self {
             chain_key: u32::from_be_bytes(*number),

@@ -10,7 +10,11 @@ pub struct Thumbprint(pub [u8; 32]);
 impl Thumbprint {
     /// Parses base64url without padding; `None` unless it is that of 32 bytes.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        Self::of(&URL_SAFE_NO_PAD.decode(text).ok()?)
+    }
+
+    /// `None` unless there are 32 bytes.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
         Some(Self(bytes.try_into().ok()?))
     }
 }

@@ -4,10 +4,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use josekit::{
-    jwk::Jwk,
-    jws::{self, JwsSigner},
-};
+use josekit::{jwk::Jwk, jws};
 use propusk::{
     grpc::proto::v1::{
         IssueRequest, RefreshRequest, RevokeRequest, ValidateRequest, issue_request::Person,
@@ -26,7 +23,7 @@ use crate::{
     support::{
         Backend, Reply, TestServer, backend_tests,
         grpc::GrpcCaller,
-        oauth::{SECRET, payload},
+        oauth::{SECRET, payload, sign},
         send,
     },
 };
@@ -65,14 +62,6 @@ pub fn claims(server: &TestServer, jti: &str) -> Value {
         "iss": "mp1", "sub": "42", "aud": server.app.config.server.issuer, "jti": jti, "iat": now,
         "exp": now + 60,
     })
-}
-
-pub fn sign(key: &Jwk, header: &Value, claims: &Value) -> String {
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", encode(header), encode(claims));
-    let signer = jws::ES256.signer_from_jwk(key).expect("a signer");
-    let signature = signer.sign(message.as_bytes()).expect("a signature");
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 pub const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";

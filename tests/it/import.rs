@@ -20,9 +20,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Database, PASSWORD, Reply, TestServer, backend_tests,
+    documentation::run_commands_on,
     grpc::GrpcCaller,
     oauth::web_app,
-    process::{Process, command, run},
+    process::{Process, command, peak_memory, run},
 };
 
 /// A server whose clock stands at the present: commands read the system's.
@@ -504,12 +505,7 @@ async fn an_import_has_bounded_memory(backend: Backend) {
     let server = server(backend).await;
     // One line of 44 MB, with an array of 4 MB in front.
     let (child, mut stdin) = spawn(&server.database, "keycloak");
-    let peak = || -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    };
+    let peak = || peak_memory(child.id()).expect("a peak");
     let credentials = keycloak_credential(
         "pbkdf2-sha256",
         &pbkdf2(MessageDigest::sha256(), 64, PASSWORD),
@@ -750,24 +746,13 @@ async fn the_example_of_the_import_page_runs_verbatim() {
     let example = rest.split_once("\n```").expect("its end").0;
     let database = Database::new(Backend::Sqlite).await;
     let process = Process::serve(&database, &[]).await;
-    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_propusk")).parent().expect("a folder");
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
-    let output = std::process::Command::new("sh")
-        .args(["-ec", example])
-        .current_dir(database.folder.path())
-        .envs(database.settings())
-        .env("PATH", path)
-        .env("BASE", &process.base)
-        .output()
-        .expect("sh");
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{stdout}{stderr}");
+    let output = run_commands_on(&database, &[("BASE", &process.base)], example);
     for printed in [
         "3 read: 2 can be imported, 0 unchanged (the email address exists), 1 refused",
         "3 read: 2 imported, 0 unchanged (the email address exists), 1 refused",
         "\"field\":\"email\"",
         "\"accessToken\"",
     ] {
-        assert!(stdout.contains(printed), "{printed} is not in: {stdout}{stderr}");
+        assert!(output.contains(printed), "{printed} is not in: {output}");
     }
 }

@@ -179,7 +179,7 @@ async fn t102_pushed_requests_of_self_registered_clients_are_limited(backend: Ba
     push("192.0.2.1", &one, &secret).await.expect(StatusCode::CREATED);
 }
 
-/// Each is stored, whoever has made the key.
+/// Each is stored, and a key costs nothing.
 async fn t102_dpop_proofs_of_a_self_registered_client_are_limited(backend: Backend) {
     let server = TestServer::with(backend, &LIMITED).await;
     server.client("app", first_party_app()).await;

@@ -12,7 +12,9 @@ use tokio::{
 };
 
 use crate::support::{
-    Backend, Database, PASSWORD, Reply, TestServer, backend_tests, process::Process, send,
+    Backend, Database, PASSWORD, Reply, TestServer, backend_tests,
+    process::{Process, peak_memory},
+    send,
 };
 
 /// Where Linux has what it knows about the process.
@@ -32,10 +34,9 @@ fn proc_folder(server: &Process) -> PathBuf {
 /// The peak memory of the process, in MiB. Tests about memory measure a separate process: in this
 /// one other tests run, and freed memory leaves no trace.
 pub fn peak(server: &Process) -> usize {
-    let status = std::fs::read_to_string(proc_folder(server).join("status")).expect("its status");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
-    kib.expect("a number of KiB") / 1024
+    let folder = proc_folder(server);
+    let id = folder.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("its id");
+    usize::try_from(peak_memory(id).expect("it runs") / 1024).expect("it fits")
 }
 
 /// A frame (RFC 9113 §4.1).

@@ -28,7 +28,7 @@ pub struct UserInfo {
 pub async fn userinfo(
     app: &App,
     token: &str,
-    proof: Option<&dpop::Presented<'_>>,
+    proof: Option<&dpop::Presented>,
 ) -> Result<UserInfo, Error> {
     let verified = verify::verify_sent(app, token, proof).await?;
     let claims = &verified.claims;

@@ -33,7 +33,7 @@ pub async fn verify(app: &App, token: &str) -> Result<Arc<Verified>, Error> {
 pub async fn verify_sent(
     app: &App,
     token: &str,
-    proof: Option<&dpop::Presented<'_>>,
+    proof: Option<&dpop::Presented>,
 ) -> Result<Arc<Verified>, Error> {
     let outcome = attempt(app, token, proof).await;
     app.metrics.token_check(if outcome.is_ok() { TokenCheck::Ok } else { TokenCheck::Refused });
@@ -43,7 +43,7 @@ pub async fn verify_sent(
 async fn attempt(
     app: &App,
     token: &str,
-    proof: Option<&dpop::Presented<'_>>,
+    proof: Option<&dpop::Presented>,
 ) -> Result<Arc<Verified>, Error> {
     if token.len() > MAX_LENGTH {
         return Err(Error::InvalidToken(InvalidToken("it is not a token of this server")));

@@ -8,10 +8,11 @@ use poem::{
 use poem_openapi::Object;
 use serde::Serialize;
 
+use super::params;
 use crate::{
     api_error::ApiError,
     credentials::dpop_proof,
-    flows::{oauth::authorize::pushed, tokens::dpop::Presented},
+    flows::oauth::authorize::pushed,
     http::{
         api::Tag,
         client_auth,
@@ -56,9 +57,7 @@ struct PushedRequest {
 pub async fn push(request: &Request, body: Body) -> Result<Response> {
     let Context { app, caller } = Context::of(request)?;
     let (params, known) = client_auth::authenticated::<Params>(request, body).await?;
-    let url = format!("{}/oauth2/par", app.config.server.issuer);
-    let proof = dpop_proof(request.headers())?;
-    let proof = proof.as_deref().map(|proof| Presented { proof, method: "POST", url: &url });
+    let proof = dpop_proof(request.headers())?.map(|proof| params::presented(request, app, proof));
     let pushed = pushed::push(app, &known, &params, proof.as_ref(), caller).await;
     let pushed = pushed.map_err(ApiError::from)?;
     let answer = PushedRequest { request_uri: pushed.request_uri, expires_in: pushed.expires_in };

@@ -1,10 +1,12 @@
 //! The parameters of OAuth's endpoints in a request: the query of a GET or the form of a POST,
-//! never both.
+//! never both; and the DPoP proof that comes with them.
 
 use poem::{Request, RequestBody, Result, http::Method};
 
 use crate::{
     api_error::ApiError,
+    app::App,
+    flows::tokens::dpop::Presented,
     http::json,
     oauth::{error::OAuthError, params::Params},
 };
@@ -37,6 +39,14 @@ pub async fn from_query_or_body(request: &Request, body: &mut RequestBody) -> Re
     }
     let query = request.uri().query().unwrap_or_default();
     Ok(Params::parse(query.as_bytes()).map_err(invalid)?)
+}
+
+/// A DPoP proof with the request that it came with, by its URL at this server's issuer: other names
+/// of the server do not count.
+pub fn presented(request: &Request, app: &App, proof: String) -> Presented {
+    let method = request.method().to_string();
+    let url = format!("{}{}", app.config.server.issuer, request.uri().path());
+    Presented { proof, method, url }
 }
 
 fn invalid(message: &'static str) -> ApiError {

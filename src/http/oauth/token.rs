@@ -11,7 +11,7 @@ use super::params;
 use crate::{
     api_error::ApiError,
     credentials::dpop_proof,
-    flows::{oauth::token as flow, tokens::dpop::Presented},
+    flows::oauth::token as flow,
     http::{
         api::{Tag, data::TokenType},
         client_auth,
@@ -80,9 +80,7 @@ pub async fn token(request: &Request, body: Body) -> Result<Response> {
     client_auth::limit_unauthenticated(app, caller, &credentials)?;
     let form = TokenForm::of(&params).map_err(ApiError::from)?;
     let asked = TokenRequest::parse(form).map_err(ApiError::from)?;
-    let url = format!("{}/oauth2/token", app.config.server.issuer);
-    let proof = dpop_proof(request.headers())?;
-    let proof = proof.as_deref().map(|proof| Presented { proof, method: "POST", url: &url });
+    let proof = dpop_proof(request.headers())?.map(|proof| params::presented(request, app, proof));
     let issued = flow::issue(app, &credentials, &asked, proof.as_ref(), caller).await;
     let issued = issued.map_err(refused)?;
     let is_grant = issued.issued_token_type == Some(TokenTypeIdentifier::IdJag);

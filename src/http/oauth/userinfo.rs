@@ -12,7 +12,7 @@ use crate::{
     api_error::{ApiError, ErrorCode},
     credentials::{self, AccessToken},
     error::Error,
-    flows::{oauth::userinfo as flow, tokens::dpop::Presented},
+    flows::oauth::userinfo as flow,
     http::{
         api::{Tag, profile::ProfileData},
         context::Context,
@@ -67,9 +67,7 @@ struct UserInfoBody {
 pub async fn userinfo(request: &Request, body: Body) -> Result<Response> {
     let app = &Context::of(request)?.app;
     let AccessToken { token, proof } = access_token(request, body).await?;
-    let url = format!("{}/oauth2/userinfo", app.config.server.issuer);
-    let method = request.method().as_str();
-    let proof = proof.as_deref().map(|proof| Presented { proof, method, url: &url });
+    let proof = proof.map(|proof| params::presented(request, app, proof));
     let found = flow::userinfo(app, &token, proof.as_ref()).await.map_err(|error| {
         let error = challenged(error.into());
         if proof.is_some() { credentials::by_dpop(error) } else { error }

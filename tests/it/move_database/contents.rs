@@ -23,11 +23,11 @@ pub async fn of_sqlite(file: &Path) -> Contents {
     let rows = sqlx::query(columns).fetch_all(&mut connection).await.expect("the catalogue");
     let columns = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2)));
     let as_hex = |column: &str, _: &str| format!("hex(CAST({column} AS BLOB))");
-    let mut contents = Contents::new();
-    for (table, sql) in selects(columns, as_hex) {
+    let contents = read(selects(columns, as_hex), async |sql| {
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.expect("rows");
-        contents.insert(table, sorted(rows.iter().map(|row| row.get(0)).collect()));
-    }
+        rows.iter().map(|row| row.get(0)).collect()
+    })
+    .await;
     connection.close().await.expect("closed");
     contents
 }
@@ -47,11 +47,11 @@ pub async fn of_postgres(url: &str) -> Contents {
         };
         format!("upper(encode({bytes}, 'hex'))")
     };
-    let mut contents = Contents::new();
-    for (table, sql) in selects(columns, as_hex) {
+    let contents = read(selects(columns, as_hex), async |sql| {
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut connection).await.expect("rows");
-        contents.insert(table, sorted(rows.iter().map(|row| row.get(0)).collect()));
-    }
+        rows.iter().map(|row| row.get(0)).collect()
+    })
+    .await;
     connection.close().await.expect("closed");
     contents
 }
@@ -75,7 +75,16 @@ fn selects(
     tables.into_iter().map(select).collect()
 }
 
-fn sorted(mut rows: Vec<String>) -> Vec<String> {
-    rows.sort_unstable();
-    rows
+/// The texts of each table's query, in their order.
+async fn read(
+    selects: Vec<(String, String)>,
+    mut texts_of: impl AsyncFnMut(String) -> Vec<String>,
+) -> Contents {
+    let mut contents = Contents::new();
+    for (table, sql) in selects {
+        let mut rows = texts_of(sql).await;
+        rows.sort_unstable();
+        contents.insert(table, rows);
+    }
+    contents
 }

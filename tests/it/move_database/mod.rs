@@ -16,7 +16,7 @@ use self::contents::{Contents, of_postgres, of_sqlite};
 use crate::support::{
     Backend, Database, START, TestServer,
     chromium::until,
-    documentation::Page,
+    documentation::{Page, run_commands_on},
     oauth::{AuthorizationRequest, web_app},
     process::{command, run},
     redis::Redis,
@@ -214,27 +214,9 @@ async fn the_example_of_the_move_page_runs_verbatim() {
     let page = Page::read("docs/move.md");
     let source = Database::prepared_by_system_time(Backend::Sqlite).await;
     let target = target_for(&source).await;
-    let bin = PathBuf::from(env!("CARGO_BIN_EXE_propusk"));
-    let path = std::env::var("PATH").expect("a path");
-    let path = format!("{}:{path}", bin.parent().expect("a folder").display());
-    let plain = command(&source, &[]);
-    let mut shell = std::process::Command::new("sh");
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
     let example =
         page.block("move").replace("postgres://propusk:secret@db.example/propusk", url(&target));
-    let output = shell
-        .args(["-ec", &example])
-        .env("PATH", path)
-        .current_dir(source.folder.path())
-        .output()
-        .expect("sh");
-    let printed = text(&output.stdout);
-    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    let printed = run_commands_on(&source, &[], &example);
     let printed: Vec<_> = printed.lines().map(pattern).collect();
     let shown = page.block("output");
     for line in shown.lines().filter(|line| !line.trim().is_empty() && *line != "…") {

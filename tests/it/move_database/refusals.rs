@@ -13,6 +13,19 @@ use crate::support::{
     process::{Process, free_port, set_up},
 };
 
+/// A database of an older and of a newer program, on either side: what makes it one, and the error.
+const OTHER_VERSIONS: [(&str, &str); 2] = [
+    (
+        "DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)",
+        "1 migration(s) are pending",
+    ),
+    (
+        "UPDATE _sqlx_migrations SET version = 9999 \
+         WHERE version = (SELECT max(version) FROM _sqlx_migrations)",
+        "9999 of a newer",
+    ),
+];
+
 /// A URL at which nothing listens.
 fn nowhere() -> String {
     format!("postgres://propusk:canary@127.0.0.1:{}/propusk", free_port())
@@ -66,26 +79,14 @@ async fn a_move_without_a_source_or_a_target_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_with_another_schema_is_refused() {
-    let last = "(SELECT max(version) FROM _sqlx_migrations)";
     let changes = [
-        (
-            format!("DELETE FROM _sqlx_migrations WHERE version = {last}"),
-            "1 migration(s) are pending",
-        ),
-        (
-            format!("UPDATE _sqlx_migrations SET version = 9999 WHERE version = {last}"),
-            "9999 of a newer",
-        ),
-        (
-            format!("UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = {last}"),
-            "was changed",
-        ),
-        ("ALTER TABLE scopes ADD COLUMN colour TEXT".to_owned(), "the columns of the table scopes"),
-        ("DROP TABLE scopes".to_owned(), "the columns of the table scopes"),
+        ("UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 1", "was changed"),
+        ("ALTER TABLE scopes ADD COLUMN colour TEXT", "the columns of the table scopes"),
+        ("DROP TABLE scopes", "the columns of the table scopes"),
     ];
-    for (sql, says) in changes {
+    for (sql, says) in OTHER_VERSIONS.into_iter().chain(changes) {
         let source = Database::prepared(Backend::Sqlite).await;
-        change(&source, &sql).await;
+        change(&source, sql).await;
         let before = of_sqlite(&file_of(&source)).await;
         let output = move_to(&source, &nowhere());
         assert_fails(&output, 1, &["the schema of the source", says, "nothing was copied"]);
@@ -138,7 +139,7 @@ async fn a_target_that_is_not_empty_is_refused() {
     moves(&source, &target);
     refused(&source, &target, &["the target is not empty: it has rows in", "keys"]).await;
 
-    // Migrated in advance and used, if only by one changed row.
+    // Migrated and used, if only by one changed row.
     let changes = [
         "INSERT INTO scopes VALUES ('x', '{}')",
         "UPDATE roles SET description = 'x' WHERE name = 'user'",
@@ -152,7 +153,7 @@ async fn a_target_that_is_not_empty_is_refused() {
         refused(&source, &target, &[&says]).await;
     }
 
-    // Migrated in advance: that is what the command would do itself.
+    // One that was migrated, and has nothing else, is empty.
     let target = target_for(&source).await;
     set_up(&target);
     moves(&source, &target);
@@ -166,26 +167,14 @@ async fn a_target_with_another_schema_is_refused() {
     run_in(url(&target), "CREATE TABLE users (id TEXT)").await;
     refused(&source, &target, &["the target has a table users"]).await;
 
-    let last = "(SELECT max(version) FROM _sqlx_migrations)";
     let changes = [
-        (
-            format!("DELETE FROM _sqlx_migrations WHERE version = {last}"),
-            "1 migration(s) are pending",
-        ),
-        (
-            format!("UPDATE _sqlx_migrations SET version = 9999 WHERE version = {last}"),
-            "9999 of a newer",
-        ),
-        ("ALTER TABLE scopes ADD COLUMN colour TEXT".to_owned(), "the columns of the table scopes"),
-        (
-            "ALTER TABLE scopes ALTER COLUMN name TYPE varchar".to_owned(),
-            "scopes.name is not supported",
-        ),
+        ("ALTER TABLE scopes ADD COLUMN colour TEXT", "the columns of the table scopes"),
+        ("ALTER TABLE scopes ALTER COLUMN name TYPE varchar", "scopes.name is not supported"),
     ];
-    for (sql, says) in changes {
+    for (sql, says) in OTHER_VERSIONS.into_iter().chain(changes) {
         let target = target_for(&source).await;
         set_up(&target);
-        run_in(url(&target), &sql).await;
+        run_in(url(&target), sql).await;
         refused(&source, &target, &["the schema of the target", says]).await;
     }
 

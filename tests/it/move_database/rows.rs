@@ -11,7 +11,7 @@ use super::{
     Backend, Database, command, contents::sqlite, file_of, moves, of_postgres, of_sqlite, run,
     target_for, text, url,
 };
-use crate::support::postgres::PgBouncer;
+use crate::support::{postgres::PgBouncer, process::peak_memory};
 
 struct Column {
     name: String,
@@ -150,13 +150,6 @@ async fn every_table_is_copied_with_every_type_of_value() {
     assert_eq!(next, expected, "no number is given out twice");
 }
 
-/// The peak of a process's resident memory so far, in KiB.
-fn peak(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs PostgreSQL: run ./dev/test"]
 async fn many_rows_are_copied_in_bounded_memory() {
@@ -185,7 +178,7 @@ async fn many_rows_are_copied_in_bounded_memory() {
         .expect("it starts");
     let mut largest = 0;
     while child.try_wait().expect("a child").is_none() {
-        largest = largest.max(peak(child.id()).unwrap_or_default());
+        largest = largest.max(peak_memory(child.id()).unwrap_or_default());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let output = child.wait_with_output().expect("its end");

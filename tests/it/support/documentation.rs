@@ -5,7 +5,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{TestServer, process::command};
+use super::{Database, TestServer, process::command};
 
 /// A page.
 pub struct Page(String);
@@ -55,20 +55,26 @@ impl Page {
 /// that is tested, with the server's issuer.
 #[track_caller]
 pub fn run_commands(server: &TestServer, commands: &str) -> String {
+    let issuer = server.app.config.server.issuer.as_str();
+    run_commands_on(&server.database, &[("PROPUSK_SERVER__ISSUER", issuer)], commands)
+}
+
+/// As [`run_commands`], on a database and with variables of the environment.
+#[track_caller]
+pub fn run_commands_on(database: &Database, variables: &[(&str, &str)], commands: &str) -> String {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_propusk"));
     let path = std::env::var("PATH").expect("a PATH");
     let path = format!("{}:{path}", binary.parent().expect("a folder").display());
     // The environment of the binary, for a shell that runs it.
-    let own = command(&server.database, &[]);
+    let own = command(database, variables);
     let mut shell = Command::new("sh");
-    shell.args(["-ec", commands]).env("PATH", path).current_dir(server.database.folder.path());
+    shell.args(["-ec", commands]).env("PATH", path).current_dir(database.folder.path());
     for (key, value) in own.get_envs() {
         match value {
             Some(value) => shell.env(key, value),
             None => shell.env_remove(key),
         };
     }
-    shell.env("PROPUSK_SERVER__ISSUER", &server.app.config.server.issuer);
     let output = shell.stdin(Stdio::null()).output().expect("sh");
     let printed = [output.stdout, output.stderr].concat();
     let printed = String::from_utf8_lossy(&printed).into_owned();

@@ -1,17 +1,14 @@
 //! A client with a key that it binds its tokens to (RFC 9449).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use josekit::{
-    jwk::{Jwk, alg::ec::EcCurve},
-    jws,
-};
+use josekit::jwk::{Jwk, alg::ec::EcCurve};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
     Reply, TestServer,
-    oauth::{CALLBACK, SECRET, VERIFIER},
+    oauth::{CALLBACK, SECRET, VERIFIER, sign},
     send,
 };
 
@@ -57,11 +54,7 @@ impl Key {
 
     /// A JWT with any header and claims.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
-        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", encode(header), encode(claims));
-        let signer = jws::ES256.signer_from_jwk(&self.0).expect("a signer");
-        let signature = jws::JwsSigner::sign(&signer, message.as_bytes()).expect("a signature");
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+        sign(&self.0, header, claims)
     }
 
     /// A proof for a request.

@@ -1,10 +1,6 @@
 //! Token exchange and ID-JAG: the parties, and another server that signs JWTs.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use josekit::{
-    jwk::Jwk,
-    jws::{self, JwsSigner},
-};
+use josekit::{jwk::Jwk, jws};
 use propusk::{
     flows::admin::{clients::catalogue, issuers},
     model::{
@@ -20,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     Backend, Reply, START, TestServer,
-    oauth::{AuthorizationRequest, first_party_app},
+    oauth::{AuthorizationRequest, first_party_app, sign},
 };
 
 pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -186,11 +182,7 @@ impl Idp {
     }
 
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
-        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", encode(header), encode(claims));
-        let signer = jws::ES256.signer_from_jwk(&self.key).expect("a signer");
-        let signature = signer.sign(message.as_bytes()).expect("a signature");
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+        sign(&self.key, header, claims)
     }
 
     /// A valid subject or actor token.

@@ -4,6 +4,10 @@
 use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use josekit::{
+    jwk::Jwk,
+    jws::{self, JwsSigner},
+};
 use propusk::{
     error::FieldError,
     model::client::{AuthMethod, Client, Consent, GrantType, Metadata, Secret, Source},
@@ -461,6 +465,15 @@ impl AuthorizationResponse {
         assert!(!self.fields.contains_key("code"), "{self:?}");
         self
     }
+}
+
+/// A JWT with any header and claims, signed by ES256.
+pub fn sign(key: &Jwk, header: &Value, claims: &Value) -> String {
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", encode(header), encode(claims));
+    let signer = jws::ES256.signer_from_jwk(key).expect("a signer");
+    let signature = signer.sign(message.as_bytes()).expect("a signature");
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// The payload of a JWT, unverified.

@@ -145,6 +145,13 @@ pub fn set_up(database: &Database) {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// The peak of a process's resident memory so far, in KiB; `None` once it has ended.
+pub fn peak_memory(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
 /// Go's compiler, one at a time: each takes every processor, and two compile what they share twice.
 pub static GO_COMPILER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 

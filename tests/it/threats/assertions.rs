@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
-use josekit::{
-    jwk::Jwk,
-    jws::{self, JwsSigner},
-};
+use josekit::{jwk::Jwk, jws};
 use propusk::{
     flows::maintenance,
     model::client::{AuthMethod, Metadata},
@@ -18,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Reply, TestServer, backend_tests,
-    oauth::{SECRET, web_app},
+    oauth::{SECRET, sign, web_app},
     send,
 };
 
@@ -42,14 +39,6 @@ fn signing_app(key: &Jwk) -> Metadata {
 fn claims(server: &TestServer, jti: &str) -> Value {
     let now = server.clock.now().as_secs();
     json!({ "iss": "app", "sub": "app", "aud": server.app.config.server.issuer, "jti": jti, "iat": now, "exp": now + 60 })
-}
-
-fn sign(key: &Jwk, header: &Value, claims: &Value) -> String {
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", encode(header), encode(claims));
-    let signer = jws::ES256.signer_from_jwk(key).expect("a signer");
-    let signature = signer.sign(message.as_bytes()).expect("a signature");
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 fn assertion(key: &Jwk, claims: &Value) -> String {

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    back_ends::{claims, grant, json_as, key, main_project, published, sign, with_main_project},
+    back_ends::{claims, grant, json_as, key, main_project, published, with_main_project},
     support::{
         Backend, TestServer, backend_tests,
         grpc::expect_refused,
-        oauth::{SECRET, payload, web_app},
+        oauth::{SECRET, payload, sign, web_app},
         send,
     },
 };

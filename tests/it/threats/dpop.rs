@@ -16,13 +16,13 @@ use tonic::Code;
 
 use super::two_servers;
 use crate::{
-    back_ends::{claims, grant, json_as, key as assertion_key, main_project, sign},
+    back_ends::{claims, grant, json_as, key as assertion_key, main_project},
     support::{
         Backend, Reply, TestServer, backend_tests,
         dpop::{Key, code_fields, own_token_fields, refresh_fields, request_tokens, userinfo},
         exchange::{self, with_services},
         grpc::expect_refused,
-        oauth::{AuthorizationRequest, device_app, payload, public_app, web_app},
+        oauth::{AuthorizationRequest, device_app, payload, public_app, sign, web_app},
         send,
     },
 };

@@ -150,7 +150,7 @@ pub struct ValidateResponse {
     /// The user's modules at the audience, if the token has them.
     #[prost(string, repeated, tag = "17")]
     pub modules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The thumbprint of the key that an access token is bound to (RFC 9449): whoever sends the token
+    /// The thumbprint of the key that an access token is bound to (RFC 9449): the sender of the token
     /// must prove to have it. Empty for a bearer token.
     #[prost(string, tag = "18")]
     pub cnf_jkt: ::prost::alloc::string::String,

@@ -48,7 +48,7 @@ pub async fn push(
     app: &App,
     known: &CachedClient,
     params: &Params,
-    proof: Option<&dpop::Presented<'_>>,
+    proof: Option<&dpop::Presented>,
     caller: &RequestContext,
 ) -> Result<Pushed, Error> {
     let request = params.without(&CREDENTIALS);
@@ -99,7 +99,7 @@ async fn with_key(
     app: &App,
     client: &Client,
     request: Params,
-    proof: Option<&dpop::Presented<'_>>,
+    proof: Option<&dpop::Presented>,
     caller: &RequestContext,
 ) -> Result<Params, Error> {
     if proof.is_none() {

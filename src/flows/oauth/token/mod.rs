@@ -41,7 +41,7 @@ pub async fn issue(
     app: &App,
     credentials: &ClientCredentials,
     request: &TokenRequest,
-    proof: Option<&dpop::Presented<'_>>,
+    proof: Option<&dpop::Presented>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let issued = issue_by_grant(app, credentials, request, proof, caller).await;
@@ -81,7 +81,7 @@ async fn issue_by_grant(
     app: &App,
     credentials: &ClientCredentials,
     request: &TokenRequest,
-    proof: Option<&dpop::Presented<'_>>,
+    proof: Option<&dpop::Presented>,
     caller: &RequestContext,
 ) -> Result<TokenResponse, Error> {
     let grant = request.grant_type();
